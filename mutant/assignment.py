@@ -1,0 +1,28 @@
+"""What a worker is given to train one candidate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mutant.blueprint import Blueprint
+from mutant.component import Arrays, Component
+from mutant.path import Candidate
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a child trains: `validations` times at most `examples_per_validation` examples, then a validation."""
+
+    examples_per_validation: int = 51_200
+    validations: int = 4
+    batch: int = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """One candidate with everything its training needs but the data: plan, shared components and traces by digest."""
+
+    candidate: Candidate
+    blueprint: Blueprint
+    components: Mapping[str, Component]
+    traces: Mapping[str, Arrays]
+    training: Training

@@ -1,0 +1,148 @@
+"""Blueprints: a parent and its mutations turned into the list of parts that a child is built and trained from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mutant.component import Spec
+from mutant.hyperparameters import Hyperparameters
+from mutant.mutation import (
+    Clone,
+    DropTopBlock,
+    InsertAdapter,
+    Mutation,
+    NewHead,
+    RemoveAdapter,
+    RestoreTopBlock,
+    SetHyperparameter,
+    SetProbability,
+)
+from mutant.path import HEAD, Part, Path, adapter_slot, is_block, slot_index
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """One slot of a child: shared (frozen source), cloned (trainable copy of the source) or fresh (no source)."""
+
+    slot: str
+    spec: Spec
+    depth: int
+    source: Part | None
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that defines a child before training: its parts in order, hyperparameters and learned probabilities."""
+
+    parts: tuple[PlannedPart, ...]
+    hyperparameters: Hyperparameters
+    probabilities: Mapping[str, float]
+
+    @property
+    def chain(self) -> tuple[Spec, ...]:
+        return tuple(part.spec for part in self.parts)
+
+    @property
+    def frozen_prefix(self) -> int:
+        """Number of parts below the first trainable one."""
+        return next((i for i, part in enumerate(self.parts) if part.trainable), len(self.parts))
+
+
+def adapter_spec(block: Spec, width: int) -> Spec:
+    """The adapter that fits after `block`: LayerNorm, Dense(width), GELU, Dense(features), added to its input."""
+    return Spec.of("adapter", features=block["features"], width=width)
+
+
+def head_spec(features_in: int, classes: int) -> Spec:
+    return Spec.of("head", features_in=features_in, features=classes, classes=classes)
+
+
+def blueprint(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> Blueprint:
+    """What a child of `ancestry[0]` looks like after `mutations`.
+
+    `ancestry` runs from the parent to the root: a restored block starts from its nearest ancestor's component of the
+    same name and shape (method of arXiv 2205.12755). Inserted adapters and new heads are always fresh.
+    """
+    parent = ancestry[0]
+    slots = _trunk(ancestry, _depth(parent, mutations))
+    slots = _with_adapters(slots, parent, mutations)
+    slots.append(_head(slots, parent, mutations))
+    cloned = {m.slot for m in mutations if isinstance(m, Clone)}
+    unknown = cloned - {part.slot for part in slots}
+    if unknown:
+        raise ValueError(f"no component in slot {', '.join(sorted(unknown))} to clone")
+    parts = tuple(
+        PlannedPart(p.slot, p.spec, p.depth, p.source, p.source is None or p.slot in cloned or p.trainable)
+        for p in slots
+    )
+    return Blueprint(parts, _hyperparameters(parent, mutations), _probabilities(parent, mutations))
+
+
+def _depth(parent: Path, mutations: Sequence[Mutation]) -> int:
+    dropped = sum(isinstance(m, DropTopBlock) for m in mutations)
+    return parent.depth - dropped + sum(isinstance(m, RestoreTopBlock) for m in mutations)
+
+
+def _shared(part: Part) -> PlannedPart:
+    return PlannedPart(part.slot, part.spec, part.depth, part, trainable=False)
+
+
+def _trunk(ancestry: Sequence[Path], depth: int) -> list[PlannedPart]:
+    root = ancestry[-1]
+    slots: list[PlannedPart] = []
+    for part in root.parts:
+        if part.depth <= depth and part.slot != HEAD:
+            nearest = (path.slots[part.slot] for path in ancestry if part.slot in path.slots)
+            slots.append(_shared(next(p for p in nearest if p.spec == part.spec)))
+    return slots
+
+
+def _with_adapters(slots: list[PlannedPart], parent: Path, mutations: Sequence[Mutation]) -> list[PlannedPart]:
+    removed = {m.block for m in mutations if isinstance(m, RemoveAdapter)}
+    inserted = {m.block: m.width for m in mutations if isinstance(m, InsertAdapter)}
+    result: list[PlannedPart] = []
+    for part in slots:
+        result.append(part)
+        index = slot_index(part.slot)
+        if index is None or not is_block(part.slot):
+            continue
+        slot = adapter_slot(index)
+        if index in inserted:
+            result.append(PlannedPart(slot, adapter_spec(part.spec, inserted[index]), index + 1, None, trainable=True))
+        elif index not in removed and slot in parent.slots:
+            result.append(_shared(parent.slots[slot]))
+    return result
+
+
+def _head(slots: list[PlannedPart], parent: Path, mutations: Sequence[Mutation]) -> PlannedPart:
+    new = next((m for m in mutations if isinstance(m, NewHead)), None)
+    if new is not None:
+        return PlannedPart(HEAD, head_spec(slots[-1].spec["features"], new.classes), 0, None, trainable=True)
+    return _shared(parent.slots[HEAD])
+
+
+def _hyperparameters(parent: Path, mutations: Sequence[Mutation]) -> Hyperparameters:
+    hyperparameters = parent.hyperparameters
+    for mutation in mutations:
+        if isinstance(mutation, SetHyperparameter):
+            hyperparameters = hyperparameters.with_value(mutation.name, mutation.value)
+    return hyperparameters
+
+
+def _probabilities(parent: Path, mutations: Sequence[Mutation]) -> Mapping[str, float]:
+    learned = {m.action: m.value for m in mutations if isinstance(m, SetProbability)}
+    return {**parent.probabilities, **learned}
+
+
+def top_features(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> int:
+    """Width of what the head of the child receives."""
+    parent = ancestry[0]
+    slots = _with_adapters(_trunk(ancestry, _depth(parent, mutations)), parent, mutations)
+    return slots[-1].spec["features"]
+
+
+def slots_after(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> tuple[str, ...]:
+    """Slots of the child below its head that come from an ancestor, in order: what a clone can name."""
+    parent = ancestry[0]
+    slots = _with_adapters(_trunk(ancestry, _depth(parent, mutations)), parent, mutations)
+    return tuple(part.slot for part in slots if part.source is not None)

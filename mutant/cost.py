@@ -1,0 +1,46 @@
+"""What a path costs: forward FLOPs per image by XLA's own count, and the FLOPs that training a child takes."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import jax
+import numpy as np
+
+from mutant.blueprint import Blueprint
+from mutant.component import Spec
+from mutant.families import apply, shapes
+
+Shape = tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _component_cost(spec: Spec, shape: Shape, dtype: str) -> tuple[float, Shape, str]:
+    """(FLOPs, output shape, output dtype) of one component on one row."""
+    arrays = {name: jax.ShapeDtypeStruct(s, d) for name, (s, d) in shapes(spec).items()}
+    x = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
+    lowered = jax.jit(lambda a, v: apply(spec, a, v)).lower(arrays, x)
+    analysis = lowered.cost_analysis()
+    out = lowered.out_info
+    return float(analysis.get("flops", 0.0)), tuple(out.shape[1:]), np.dtype(out.dtype).name
+
+
+def component_flops(chain: Sequence[Spec], image_size: int) -> tuple[float, ...]:
+    """Forward FLOPs of each component of a chain for one image of `image_size` pixels square (XLA cost analysis)."""
+    shape, dtype = (image_size, image_size, 3), "uint8"
+    flops: list[float] = []
+    for spec in chain:
+        cost, shape, dtype = _component_cost(spec, shape, dtype)
+        flops.append(cost)
+    return tuple(flops)
+
+
+def forward_flops(chain: Sequence[Spec], image_size: int) -> float:
+    """Forward FLOPs of a whole path for one image: the compute cost of the score."""
+    return sum(component_flops(chain, image_size))
+
+
+def training_flops(plan: Blueprint, image_size: int, *, examples: int, validation_examples: int) -> float:
+    """Counted FLOPs of training a child: a forward and a backward (twice a forward) above the frozen prefix."""
+    flops = component_flops(plan.chain, image_size)
+    suffix = sum(flops[plan.frozen_prefix :])
+    return suffix * (3 * examples + validation_examples)

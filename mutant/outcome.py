@@ -1,0 +1,47 @@
+"""What became of a candidate: trained with a quality, or failed with a reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mutant.component import Arrays, Component
+from mutant.path import Path
+
+FailureKind = Literal["out of memory", "not finite", "worker lost", "error"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training took: wall seconds, examples trained on, counted model FLOPs above the frozen prefix."""
+
+    seconds: float = 0.0
+    examples: int = 0
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A candidate's path with the components that its training made, by digest; what it shares is not repeated.
+
+    `validations` holds the accuracy (0 to 1) of each validation in order; the path's quality is the best of them.
+    `traces` holds the optimizer's momentum per trained part, by trace digest.
+    """
+
+    path: Path
+    components: Mapping[str, Component]
+    traces: Mapping[str, Arrays]
+    validations: tuple[float, ...]
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A candidate that could not be trained; the generation goes on without it."""
+
+    candidate: str
+    kind: FailureKind
+    reason: str
+    cost: Cost = Cost()
+
+
+Outcome = Trained | Failed

@@ -1,0 +1,1 @@
+"""How the system evolves: sampling, scoring, retention, the loop, evaluators."""

@@ -1,0 +1,222 @@
+"""A run's settings: one frozen value, from a preset, a TOML file and the command line; unknown keys are errors."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+from mutant.assignment import Training
+from mutant.rules import MutationRules
+from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
+from mutant.search.scoring import Scale
+from mutant.tasks.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of a run, and nothing that does not (workers, budget of time).
+
+    `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root.
+    """
+
+    tasks: tuple[str, ...]
+    preset: str
+    seed: int
+    visits: int
+    children: int
+    generation_size: int
+    training: Training
+    rules: MutationRules
+    scale: Scale
+    first_children: FirstChildren = "sampled"
+    cross_task: bool = True
+    baseline: bool = False
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        return self.tasks * self.visits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; `from_dict` gives the value back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "RunConfig":
+        values = dict(data)
+        values["tasks"] = tuple(values["tasks"])
+        values["training"] = Training(**values["training"])
+        values["rules"] = MutationRules(**_tuples(values["rules"]))
+        values["scale"] = Scale(**values["scale"])
+        return RunConfig(**values)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set, on the command line or in a TOML file; None leaves the preset's value.
+
+    The names are the options' own with underscores, so `--generation-size 4` is `generation_size = 4`.
+    """
+
+    preset: str | None = None
+    seed: int | None = None
+    visits: int | None = None
+    children: int | None = None
+    generation_size: int | None = None
+    validations: int | None = None
+    examples_per_validation: int | None = None
+    batch: int | None = None
+    scale_factor: float | None = None
+    compute_factor: float | None = None
+    mutation_probability: float | None = None
+    reach: int | None = None
+    first_children: FirstChildren | None = None
+    cross_task: bool | None = None
+    mutable: tuple[str, ...] | None = None
+
+    def over(self, other: "Settings") -> "Settings":
+        """These settings where given, else `other`'s."""
+        return replace(other, **self.given())
+
+    def given(self) -> dict[str, Any]:
+        """What is set, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+
+NAMES = tuple(f.name for f in fields(Settings))
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "visits": (1, 1_000),
+    "children": (1, 1_000_000),
+    "generation_size": (1, 100_000),
+    "validations": (1, 10_000),
+    "examples_per_validation": (1, 10**9),
+    "batch": (1, 65_536),
+    "scale_factor": (1e-9, 1.0),
+    "compute_factor": (1e-9, 1.0),
+    "mutation_probability": (0.0, 1.0),
+    "reach": (0, 1_000),
+    "seed": (0, 2**63 - 1),
+}
+_CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "preset": tuple(PRESETS),
+    "first_children": ("sampled", "each path unmutated"),
+}
+
+
+def read_settings(file: FilePath) -> Settings:
+    """Settings from a TOML file.
+
+    Raises `UserError` for a file that cannot be read, an unknown key (naming the nearest) or a value of the wrong type.
+    """
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read settings file {str(file)!r}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(file)!r} is not valid TOML: {error}.") from error
+    return settings_from(data, where=str(file))
+
+
+def settings_from(data: Mapping[str, Any], *, where: str) -> Settings:
+    for key in data:
+        if key not in NAMES:
+            close = nearest(key, NAMES)
+            hint = f"Nearest: {close!r}." if close else f"Known: {', '.join(NAMES)}."
+            raise UserError(f"Unknown setting {key!r} in {where}.", hint=hint)
+    return Settings(**{key: _value(key, value, where) for key, value in data.items()})
+
+
+def _value(key: str, value: Any, where: str) -> Any:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            close = nearest(str(value), _CHOICES[key])
+            raise UserError(
+                f"{key} = {value!r} in {where} is not one of {', '.join(map(repr, _CHOICES[key]))}.",
+                hint=f"Nearest: {close!r}." if close else None,
+            )
+        return value
+    if key == "cross_task":
+        if not isinstance(value, bool):
+            raise UserError(f"{key} in {where} must be true or false, not {value!r}.")
+        return value
+    if key == "mutable":
+        return _mutable(value, where)
+    low, high = _BOUNDS[key]
+    wanted, words = ((int, float), "a number") if isinstance(low, float) else (int, "a whole number")
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise UserError(f"{key} in {where} must be {words}, not {value!r}.")
+    if not low <= value <= high:
+        raise UserError(f"{key} = {value} in {where} is out of range: {low:g} to {high:g}.")
+    return value
+
+
+def _mutable(value: Any, where: str) -> tuple[str, ...]:
+    known = (*PRESETS["mu2net-plus"].rules.mutable,)
+    names = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for name in names:
+        if name not in known:
+            close = nearest(str(name), known)
+            hint = f"Nearest: {close!r}." if close else f"Known: {', '.join(known)}."
+            raise UserError(f"mutable in {where} names no hyperparameter {name!r}.", hint=hint)
+    return names
+
+
+def check(settings: Settings, *, where: str = "the settings") -> Settings:
+    """The same settings, every value validated as if it stood in a file."""
+    return settings_from(settings.given(), where=where)
+
+
+def run_config(
+    settings: Settings,
+    tasks: tuple[str, ...],
+    *,
+    reference_parameters: float,
+    reference_flops: float,
+    image_step: int = 16,
+    baseline: bool = False,
+) -> RunConfig:
+    """The settings over their preset, with the root's own size as the scale's references."""
+    checked = check(settings)
+    preset = PRESETS[checked.preset or DEFAULT]
+    return RunConfig(
+        tasks=tasks,
+        preset=preset.name,
+        seed=checked.seed or 0,
+        visits=checked.visits or preset.visits,
+        children=checked.children or preset.children,
+        generation_size=checked.generation_size or preset.generation_size,
+        training=_training(checked, preset),
+        rules=_rules(checked, preset, image_step),
+        scale=Scale(
+            checked.scale_factor or preset.scale_factor,
+            reference_parameters,
+            checked.compute_factor or preset.compute_factor,
+            reference_flops,
+        ),
+        first_children=checked.first_children or preset.first_children,
+        cross_task=True if checked.cross_task is None else checked.cross_task,
+        baseline=baseline,
+    )
+
+
+def _training(settings: Settings, preset: Preset) -> Training:
+    return Training(
+        settings.examples_per_validation or preset.training.examples_per_validation,
+        settings.validations or preset.training.validations,
+        settings.batch or preset.training.batch,
+    )
+
+
+def _rules(settings: Settings, preset: Preset, image_step: int) -> MutationRules:
+    rules = replace(preset.rules, image_step=image_step)
+    if settings.mutation_probability is not None:
+        rules = replace(rules, start=settings.mutation_probability)
+    if settings.reach is not None:
+        rules = replace(rules, reach=settings.reach)
+    if settings.mutable is not None:
+        rules = replace(rules, mutable=settings.mutable)
+    return rules

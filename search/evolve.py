@@ -1,0 +1,117 @@
+"""The evolutionary loop (arXiv 2205.10937, algorithm 1): segments of generations, one best path per task at the end.
+
+Adding a task is resuming from nothing: the loop reads what is committed and goes on at the first open position. A
+generation depends only on the pool that the generations before it left, and every draw on its position, so an
+interrupted and resumed run ends like an undisturbed one, with any number of workers.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mutant.blueprint import blueprint
+from mutant.position import Position
+from mutant.search.config import RunConfig
+from mutant.search.evaluator import Evaluator, Work
+from mutant.search.generation import plan_generation
+from mutant.search.golden import golden_outputs
+from mutant.search.population import Population
+from mutant.search.progress import ChildFinished, GenerationFinished, Listener, SegmentFinished, SegmentStarted, silent
+from mutant.search.retention import best_path
+from mutant.search.scoring import score_of
+from mutant.search.supply import StoreSupply
+from mutant.storage.records import CandidateRecord, Planned, Run, Segment
+from mutant.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the loop works with. `deadline` is a `time.monotonic()` after which a segment starts no new generation."""
+
+    store: Store
+    run: Run
+    config: RunConfig
+    evaluator: Evaluator
+    supply: StoreSupply
+    listener: Listener = silent
+    deadline: float | None = None
+
+
+def evolve(search: Search) -> None:
+    """Work off every open segment of the run, in order, and finish the run."""
+    for segment in search.run.segments:
+        if segment.state != "finished":
+            evolve_segment(search, segment)
+    search.store.finish_run(search.run.id)
+
+
+def evolve_segment(search: Search, segment: Segment) -> None:
+    """One visit of a task: generations until its children are spent; then only the best path of the task stays."""
+    records = search.store.candidates(segment.key)
+    done = sum(record.state != "QUEUED" for record in records)
+    search.listener(SegmentStarted(segment.task, segment.index, len(search.run.segments), search.config.children, done))
+    population = Population(segment.task, search.store.pool())
+    generation = 0
+    while population.children < search.config.children and not (generation and _out_of_time(search)):
+        population = evolve_generation(search, segment, generation, population)
+        generation += 1
+    _finish(search, segment, population)
+
+
+def evolve_generation(search: Search, segment: Segment, generation: int, population: Population) -> Population:
+    """Draw a generation's children against the pool, train those that are open, and let the good ones join."""
+    records = _of_generation(search, segment, generation) or _plan(search, segment, generation, population)
+    _train(search, segment, [record for record in records if record.state == "QUEUED"])
+    records = _of_generation(search, segment, generation)
+    children = [search.store.path(record.path) for record in records if record.path is not None]
+    after = population.after(children, records, search.config.scale)
+    best = best_path(after.own, after.pool, search.config.scale)
+    joined = len(after.own) - len(population.own)
+    score = score_of(best, after.pool, search.config.scale) if best else 0.0
+    search.listener(GenerationFinished(segment.task, generation, joined, best, score))
+    return after
+
+
+def _plan(search: Search, segment: Segment, generation: int, population: Population) -> Sequence[CandidateRecord]:
+    config = search.config
+    children = plan_generation(
+        population.pool,
+        search.store,
+        config,
+        Position(config.seed, segment.task, segment.visit, generation),
+        classes=len(search.store.task(segment.task).class_names),
+        size=min(config.generation_size, config.children - population.children),
+        given=population.given,
+    )
+    planned = [
+        Planned(index, child.candidate, child.blueprint.hyperparameters, dict(child.blueprint.probabilities))
+        for index, child in enumerate(children)
+    ]
+    search.store.plan_generation(segment.key, generation, planned)
+    return _of_generation(search, segment, generation)
+
+
+def _train(search: Search, segment: Segment, records: Sequence[CandidateRecord]) -> None:
+    """Train and commit: one transaction per outcome, so whatever happens next, this child's time is not lost."""
+    store, training = search.store, search.config.training
+    work = [Work(r.candidate, blueprint(store.ancestors(r.parent), r.candidate.mutations), training) for r in records]
+    for index, outcome in search.evaluator.train(work, search.supply):
+        record = records[index]
+        search.store.commit_outcome(segment.key, record.generation, record.child, outcome)
+        search.listener(ChildFinished(segment.task, record.generation, record.child, outcome))
+
+
+def _finish(search: Search, segment: Segment, population: Population) -> None:
+    """Commit the winner with its golden outputs; without a single trained child the segment ends without one."""
+    winner = best_path(population.own, population.pool, search.config.scale)
+    golden = golden_outputs(winner, search.evaluator, search.supply) if winner else None
+    search.store.finish_segment(segment.key, winner.id if winner else None, golden)
+    search.listener(SegmentFinished(segment.task, winner))
+
+
+def _of_generation(search: Search, segment: Segment, generation: int) -> Sequence[CandidateRecord]:
+    return [record for record in search.store.candidates(segment.key) if record.generation == generation]
+
+
+def _out_of_time(search: Search) -> bool:
+    return search.deadline is not None and time.monotonic() > search.deadline

@@ -1,0 +1,84 @@
+"""Planning one generation: which children, of which parents, with which changes. Pure, and random by position alone."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mutant.blueprint import Blueprint, blueprint
+from mutant.hyperparameters import HyperparameterValue
+from mutant.mutation import Mutation
+from mutant.path import Candidate, Path
+from mutant.pool import Pool
+from mutant.position import Position
+from mutant.reproduction import draw_data_hyperparameters, mutate, unmutated
+from mutant.search.config import RunConfig
+from mutant.search.sampling import other_parents, sample_parent
+
+
+class Lineage(Protocol):
+    def ancestors(self, path_id: str) -> Sequence[Path]:
+        """The path itself first, the root last."""
+        ...
+
+
+@dataclass(frozen=True)
+class Child:
+    """A planned child: its candidate and what it will look like."""
+
+    candidate: Candidate
+    blueprint: Blueprint
+
+
+def plan_generation(
+    pool: Pool,
+    lineage: Lineage,
+    config: RunConfig,
+    position: Position,
+    *,
+    classes: int,
+    size: int,
+    given: Mapping[str, int],
+) -> tuple[Child, ...]:
+    """The `size` children of the generation at `position`, drawn against `pool`.
+
+    `given` counts the children that each path already gave in this segment. The data hyperparameters are drawn once,
+    from the first child's parent, and shared by the generation (arXiv 2205.12755).
+    """
+    counts = Counter(given)
+    earlier = sum(given.values())
+    children: list[Child] = []
+    data: dict[str, HyperparameterValue] | None = None
+    for index in range(size):
+        here = position.at(generation=position.generation, child=index)
+        unmutated_parent = _unmutated_parent(pool, config, position.task, earlier + index)
+        parent = unmutated_parent or sample_parent(
+            pool, position.task, counts, config.scale, here.generator("parent"), cross_task=config.cross_task
+        )
+        counts[parent.id] += 1
+        if data is None:
+            data = draw_data_hyperparameters(parent, config.rules, position.generator("data hyperparameters"))
+        ancestry = lineage.ancestors(parent.id)
+        mutations: tuple[Mutation, ...]
+        if unmutated_parent is not None:
+            mutations = unmutated(ancestry, task=position.task, classes=classes, rules=config.rules)
+        else:
+            mutations = mutate(
+                ancestry,
+                task=position.task,
+                classes=classes,
+                rules=config.rules,
+                rng=here.generator("mutations"),
+                data=data,
+            )
+        candidate = Candidate(position.task, parent.id, mutations, here.derive("candidate"))
+        children.append(Child(candidate, blueprint(ancestry, mutations)))
+    return tuple(children)
+
+
+def _unmutated_parent(pool: Pool, config: RunConfig, task: str, nth: int) -> Path | None:
+    """muNet's first children of a segment clone each other task's best path and the root, newest first."""
+    if config.first_children != "each path unmutated":
+        return None
+    seeds = other_parents(pool, task) if config.cross_task else (pool.root,)
+    return seeds[nth] if nth < len(seeds) else None

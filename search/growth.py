@@ -1,0 +1,97 @@
+"""Running the loop for a system: tasks loaded and checked, a run begun or taken up, workers started and stopped."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mutant.search.config import RunConfig, Settings, run_config
+from mutant.search.evaluator import Evaluator
+from mutant.search.evolve import Search
+from mutant.search.progress import Listener, silent
+from mutant.search.supply import SearchData, StoreSupply
+from mutant.search.workers import Crew, choose_workers, predicted_flops, start_evaluator
+from mutant.storage.records import Run
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+from mutant.tasks.load import LoadedTask, load
+from mutant.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a run is worked off, which has no influence on its result.
+
+    `workers` is `auto` or a number; `address` joins a Ray cluster; `budget` in seconds stops new generations after it
+    (each segment still gets one). `told` hears about the crew that was chosen.
+    """
+
+    workers: str = "auto"
+    address: str | None = None
+    budget: float | None = None
+    listener: Listener = silent
+    told: Callable[[Crew], None] = field(default=lambda _: None)
+
+
+def begin(
+    store: Store, tasks: Sequence[str], settings: Settings, *, new: Sequence[Task] = (), baseline: bool = False
+) -> Run:
+    """A new run over `tasks`, recorded with all its settings and, in the same transaction, its `new` tasks.
+
+    Raises `UserError` when another run is unfinished: one thing at a time.
+    """
+    open_run = store.unfinished_run()
+    if open_run is not None:
+        names = ", ".join(dict.fromkeys(segment.task for segment in open_run.segments))
+        raise UserError(f"Run {open_run.id} on {names} is not finished.", hint="Finish it first: mutant resume")
+    config = configure(store, tuple(tasks), settings, baseline=baseline)
+    return store.begin_run(config.to_dict(), config.segments, new_tasks=new)
+
+
+def configure(store: Store, tasks: tuple[str, ...], settings: Settings, *, baseline: bool = False) -> RunConfig:
+    """The settings over the system's own (given to `mutant init`) over the preset's."""
+    info, root = store.info, store.root()
+    defaults = Settings(seed=info.seed, **info.settings.get("run", {}))
+    features = root.parts[-1].spec["features"]
+    return run_config(
+        settings.over(defaults),
+        tasks,
+        reference_parameters=root.n_parameters + 2 * features + 2,
+        reference_flops=root.flops,
+        image_step=info.settings.get("image_step", 16),
+        baseline=baseline,
+    )
+
+
+@contextmanager
+def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: Engine) -> Iterator[Search]:
+    """Everything the loop needs for `run`, with the workers running until the block ends."""
+    config = RunConfig.from_dict(run.config)
+    deadline = None if engine.budget is None else time.monotonic() + engine.budget
+    sizes = {name: len(task.train) for name, task in loaded.items()}
+    crew = choose_workers(engine.workers, predicted_flops(config, store.root(), sizes))
+    engine.told(crew)
+    supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
+    evaluator: Evaluator = start_evaluator(crew, address=engine.address)
+    try:
+        yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
+    finally:
+        evaluator.close()
+
+
+def reload(store: Store, names: Sequence[str]) -> dict[str, LoadedTask]:
+    """The named tasks from their sources again, checked to be what the system learnt from.
+
+    Raises `UserError` when a source has gone or its content has changed.
+    """
+    loaded: dict[str, LoadedTask] = {}
+    for name in dict.fromkeys(names):
+        known = store.task(name)
+        task = load(known.uri, name=name)
+        if task.task.fingerprint != known.fingerprint:
+            raise UserError(
+                f"The content of task {name!r} at {known.uri} has changed since it was added.",
+                hint="Put the old content back, or add the new one under another name: mutant add URI --name NEW",
+            )
+        loaded[name] = task
+    return loaded

@@ -1,0 +1,47 @@
+"""What the loop tells while it works: events as values, shown by whoever listens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mutant.outcome import Outcome
+from mutant.path import Path
+
+
+@dataclass(frozen=True)
+class SegmentStarted:
+    task: str
+    segment: int
+    segments: int
+    children: int
+    done: int
+
+
+@dataclass(frozen=True)
+class ChildFinished:
+    task: str
+    generation: int
+    child: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class GenerationFinished:
+    task: str
+    generation: int
+    retained: int
+    best: Path | None
+    best_score: float
+
+
+@dataclass(frozen=True)
+class SegmentFinished:
+    task: str
+    winner: Path | None
+
+
+Progress = SegmentStarted | ChildFinished | GenerationFinished | SegmentFinished
+Listener = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """A listener that shows nothing."""

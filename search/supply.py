@@ -1,0 +1,69 @@
+"""What evaluators draw on: components and traces from the store, train and validation data from the tasks' sources."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mutant.component import Arrays
+from mutant.dataset import Dataset, Images, Indices, Split
+from mutant.storage.store import Store
+from mutant.tasks.examples import Examples
+from mutant.tasks.load import LoadedTask
+from mutant.tasks.preprocess import Augmentation
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """A task's train and validation examples. The test split has no place here, so the search cannot read it."""
+
+    name: str
+    fingerprint: str
+    classes: int
+    train: Examples
+    validation: Examples
+
+    @staticmethod
+    def of(loaded: LoadedTask) -> "SearchData":
+        task = loaded.task
+        return SearchData(task.name, task.fingerprint, len(task.class_names), loaded.train, loaded.validation)
+
+    def dataset(self, image_size: int) -> Dataset:
+        return Dataset(
+            self._split("train", self.train, image_size),
+            self._split("validation", self.validation, image_size),
+            self.classes,
+            Augmented(self.train, image_size),
+        )
+
+    def _split(self, name: str, examples: Examples, size: int) -> Split:
+        return Split(f"{self.fingerprint}/{name}/{size}", examples.images(size), examples.labels)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Augmented training images at one size; each example's change depends on its seed alone."""
+
+    examples: Examples
+    size: int
+
+    def __call__(self, augmentation: Augmentation, indices: Indices, seed: int) -> Images:
+        seeds = np.random.default_rng(seed).integers(0, 2**63, len(indices), dtype=np.uint64)
+        return self.examples.augmented(self.size, augmentation, seeds, indices)
+
+
+class StoreSupply:
+    """Draws components on the store and data on the loaded tasks; the last few data sets stay at hand."""
+
+    def __init__(self, store: Store, data: Mapping[str, SearchData]) -> None:
+        self._store = store
+        self._data = data
+        self.component = lru_cache(maxsize=1024)(store.component)
+        self.dataset = lru_cache(maxsize=4)(self._dataset)
+
+    def trace(self, digest: str) -> Arrays:
+        return self._store.trace(digest)
+
+    def _dataset(self, task: str, image_size: int) -> Dataset:
+        return self._data[task].dataset(image_size)

@@ -1,0 +1,231 @@
+"""A system from Python: create it, grow it by tasks, resume, predict, evaluate, verify. The command line calls it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Self
+
+from mutant import __version__
+from mutant.answers import answer
+from mutant.path import Path
+from mutant.pool import accounted_parameters, shared_share
+from mutant.predict import Prediction, predict
+from mutant.roots import load_root
+from mutant.search.baselines import HEAD_ONLY, head_only
+from mutant.search.config import Settings, check
+from mutant.search.evaluate import evaluate
+from mutant.search.evaluator import InProcessEvaluator
+from mutant.search.evolve import Search, evolve
+from mutant.search.growth import Engine, begin, reload, working
+from mutant.search.starting import root_path, system_info
+from mutant.storage.export import export_task
+from mutant.storage.records import Evaluation, Run
+from mutant.storage.store import Store
+from mutant.storage.url import database_url
+from mutant.storage.verify import Report, verify
+from mutant.tasks.errors import UserError
+from mutant.tasks.load import LoadedTask, load
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """One task of a grown system: what it reached and what it costs. Accuracies 0 to 1, None where not measured.
+
+    `shared` is the share of the path's parameters that it takes frozen from the root or other tasks; `seconds` the
+    training time of all its children.
+    """
+
+    task: str
+    classes: int
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    head_only_test_accuracy: float | None
+    accounted_parameters: float | None
+    n_parameters: int | None
+    shared: float | None
+    seconds: float
+    path: str | None
+
+
+class System:
+    """A multitask model in its database. Use it as a context manager, or close it.
+
+    >>> import mutant, tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with mutant.create(folder / "m.db", root="random:vit-ti16", blocks=1, image_size=16) as system:
+    ...     print(system.store.root().depth, [task.name for task in system.store.tasks()])
+    1 []
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def create(
+        cls,
+        db: str | os.PathLike[str] | None = None,
+        *,
+        root: str,
+        blocks: int | None = None,
+        image_size: int | None = None,
+        seed: int = 0,
+        settings: Settings = Settings(),
+        **source: Any,
+    ) -> Self:
+        """A new system in database `db` grown from a pretrained root (`mutant.roots()` lists them).
+
+        `source` goes to `mutant.roots.load_root`: `file`, `cache_dir`, `sha256`, `trust_first_use`.
+        Raises `UserError` when the database exists or the root cannot be had.
+        """
+        check(settings)
+        url = database_url(None if db is None else os.fspath(db))
+        loaded = load_root(root, blocks=blocks, seed=seed, **source)
+        path, components = root_path(loaded, image_size)
+        info = system_info(loaded, path, seed=seed, version=__version__, settings=settings)
+        return cls(Store.create(url, info, path, components))
+
+    @classmethod
+    def open(cls, db: str | os.PathLike[str] | None = None, *, read_only: bool = False) -> Self:
+        """The system in `db` (default: `MUTANT_DB`, else `mutant.db` here)."""
+        return cls(Store.open(database_url(None if db is None else os.fspath(db)), read_only=read_only))
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self,
+        uris: str | Sequence[str],
+        *,
+        name: str | None = None,
+        settings: Settings = Settings(),
+        engine: Engine = Engine(),
+        baseline: bool = True,
+    ) -> tuple[TaskSummary, ...]:
+        """Add tasks and evolve each; returns what they reached on their test splits.
+
+        `name` renames a single task. Nothing is written when a task cannot be loaded.
+        """
+        wanted = [uris] if isinstance(uris, str) else list(uris)
+        if name is not None and len(wanted) != 1:
+            raise UserError("--name is for one task at a time.")
+        tasks = [load(uri, name=name) for uri in wanted]
+        loaded = {task.task.name: task for task in tasks}
+        if len(loaded) != len(tasks):
+            raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
+        self._refuse_known(loaded)
+        new = [task.task for task in tasks]
+        return self._work_off(begin(self.store, tuple(loaded), settings, new=new, baseline=baseline), loaded, engine)
+
+    def evolve(
+        self, tasks: Sequence[str] = (), *, settings: Settings = Settings(), engine: Engine = Engine()
+    ) -> tuple[TaskSummary, ...]:
+        """More segments on tasks that are already in (all of them by default)."""
+        names = tuple(self.store.task(name).name for name in tasks) or tuple(t.name for t in self.store.tasks())
+        if not names:
+            raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
+        loaded = reload(self.store, names)
+        return self._work_off(begin(self.store, names, settings), loaded, engine)
+
+    def resume(self, *, engine: Engine = Engine()) -> tuple[TaskSummary, ...]:
+        """Go on with the unfinished run at its first open position, as if nothing had happened."""
+        run = self.store.unfinished_run()
+        if run is None:
+            raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
+        loaded = reload(self.store, [segment.task for segment in run.segments])
+        return self._work_off(run, loaded, engine)
+
+    def predict(self, task: str, images: Sequence[bytes | FilePath], *, top_k: int = 5) -> tuple[Prediction, ...]:
+        """The most probable classes of images given as files or encoded bytes. The task's source is not needed."""
+        known, path = self.store.task(task), self.best(task)
+        data = [image if isinstance(image, bytes) else _read(image) for image in images]
+        return predict(path, self._components(path), known, data, top_k=top_k)
+
+    def evaluate(self, tasks: Sequence[str] = (), *, split: str = "test") -> tuple[Evaluation, ...]:
+        """Accuracy of each task's path on a split of its source, recorded."""
+        names = tasks or [task.name for task in self.store.tasks() if self.store.best(task.name)]
+        found = tuple(
+            evaluate(path := self.best(name), self._components(path), loaded, InProcessEvaluator(), split=split)
+            for name, loaded in reload(self.store, names).items()
+        )
+        for evaluation in found:
+            self.store.record_evaluation(evaluation)
+        return found
+
+    def verify(self, tasks: Sequence[str] = ()) -> Report:
+        """Recompute hashes and golden outputs: proof that no task's answers changed."""
+        return verify(self.store, answer, tasks=list(tasks) or None)
+
+    def export(self, task: str, directory: str | os.PathLike[str]) -> FilePath:
+        """Write a task's path as safetensors, config and model card."""
+        return export_task(self.store, task, FilePath(directory))
+
+    def best(self, task: str) -> Path:
+        """The path that answers for a task."""
+        path = self.store.best(self.store.task(task).name)
+        if path is None:
+            raise UserError(f"Task {task!r} has no finished path yet.", hint="Go on with its run: mutant resume")
+        return path
+
+    def summary(self) -> tuple[TaskSummary, ...]:
+        """What every task reached and costs, in the order of arrival."""
+        return tuple(self._summary(task.name) for task in self.store.tasks())
+
+    def _summary(self, name: str) -> TaskSummary:
+        task, path, pool = self.store.task(name), self.store.best(name), self.store.pool()
+        tested = [e for e in self.store.evaluations(name) if path and e.path == path.id and e.split == "test"]
+        head = [b for b in self.store.baselines(name) if b.name == HEAD_ONLY]
+        return TaskSummary(
+            name,
+            len(task.class_names),
+            path.quality if path else None,
+            tested[-1].accuracy if tested else None,
+            head[-1].test_accuracy if head else None,
+            accounted_parameters(path.parts, name, pool) if path else None,
+            path.n_parameters if path else None,
+            shared_share(path) if path else None,
+            self.store.training_seconds(name),
+            path.id if path else None,
+        )
+
+    def _components(self, path: Path) -> dict[str, Any]:
+        return self.store.components(part.digest for part in path.parts)
+
+    def _refuse_known(self, loaded: dict[str, LoadedTask]) -> None:
+        known = {task.name for task in self.store.tasks()}
+        for name in loaded:
+            if name in known:
+                hint = f"Evolve it further: mutant evolve {name}. Or add it under another name: --name NAME"
+                raise UserError(f"There is a task {name!r} already.", hint=hint)
+
+    def _work_off(self, run: Run, loaded: dict[str, LoadedTask], engine: Engine) -> tuple[TaskSummary, ...]:
+        with working(self.store, run, loaded, engine) as search:
+            evolve(search)
+            for name, task in loaded.items():
+                if self.store.best(name) is not None:
+                    self._measure(search, task)
+        return tuple(self._summary(name) for name in loaded)
+
+    def _measure(self, search: Search, loaded: LoadedTask) -> None:
+        name = loaded.task.name
+        path = self.best(name)
+        self.store.record_evaluation(evaluate(path, self._components(path), loaded, search.evaluator))
+        if search.config.baseline and not any(b.name == HEAD_ONLY for b in self.store.baselines(name)):
+            training = search.config.training
+            record = head_only(
+                self.store.root(), loaded, training, search.evaluator, search.supply, seed=search.config.seed
+            )
+            self.store.record_baseline(record)
+
+
+def _read(file: FilePath) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"Cannot read image {str(file)!r}: {error.strerror}.") from error

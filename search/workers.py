@@ -1,0 +1,70 @@
+"""How many workers a run gets: chosen by predicted cost, said, and settable."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mutant.path import Path
+from mutant.search.config import RunConfig
+from mutant.search.evaluator import Evaluator, InProcessEvaluator
+from mutant.tasks.errors import UserError, missing_extra
+
+RAY_START_SECONDS = 12.0
+"""Time from nothing to two warm workers, measured on 2 cores (Ray 2.60)."""
+FLOPS_PER_SECOND = 20e9
+"""Training rate of one core that the prediction assumes; only the choice between one worker and several rests on it."""
+
+
+def predicted_flops(config: RunConfig, root: Path, examples: Mapping[str, int]) -> float:
+    """A rough count of the FLOPs that a run will train with; `examples` holds the train split's size by task.
+
+    A child of the rules' reach trains that share of the root on average, without reach half of it; a step costs three
+    forwards (arXiv 2204.02311, appendix B counts so).
+    """
+    reach = config.rules.reach
+    share = 0.5 if reach is None else min(1.0, reach / max(1, root.depth))
+    training = config.training
+    seen = sum(min(examples[task], training.examples_per_validation) for task in config.segments)
+    return 3 * share * root.flops * seen * training.validations * config.children
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A number of workers and why."""
+
+    workers: int
+    reason: str
+
+
+def choose_workers(asked: str, predicted_flops: float) -> Crew:
+    """`auto` or a number: 1 trains in this process, more train on Ray with a core each.
+
+    `auto` takes a worker per core when that saves more time than Ray takes to start.
+    """
+    if asked != "auto":
+        if not asked.isdigit() or int(asked) < 1:
+            raise UserError(f"--workers must be 'auto' or a number of at least 1, not {asked!r}.")
+        return Crew(int(asked), "as asked")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    seconds = predicted_flops / FLOPS_PER_SECOND
+    saved = seconds - (seconds / cores + RAY_START_SECONDS)
+    if cores == 1 or saved <= 0:
+        return Crew(1, f"in this process: about {seconds:.0f} s of training, not worth starting Ray")
+    return Crew(cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
+
+
+def start_evaluator(crew: Crew, *, address: str | None = None) -> Evaluator:
+    """The evaluator for a crew; Ray is imported only for more than one worker or a cluster."""
+    if crew.workers == 1 and address is None:
+        return InProcessEvaluator()
+    return _ray_evaluator()(crew.workers, address=address)
+
+
+def _ray_evaluator() -> Callable[..., Evaluator]:
+    try:
+        from mutant.search.ray_evaluator import RayEvaluator
+    except ModuleNotFoundError as error:
+        if error.name == "ray":
+            raise missing_extra("ray", "ray") from error
+        raise
+    return RayEvaluator

@@ -1,0 +1,1 @@
+"""Answers for the tasks of a system. Never imports search, Ray or TFDS."""

@@ -1,0 +1,185 @@
+"""Candidates as rows: what was planned and what became of it; a resumed run goes on at the first one still open."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.orm import aliased
+
+from mutant.hyperparameters import Hyperparameters
+from mutant.mutation import from_dict, to_dict
+from mutant.outcome import Cost, Failed, Outcome, Trained
+from mutant.path import Candidate
+from mutant.storage import paths
+from mutant.storage.births import NewPath, write_path
+from mutant.storage.faults import Conflict
+from mutant.storage.records import CandidateRecord, Planned, SegmentKey, now
+from mutant.storage.runs import check_open
+from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
+
+
+def plan(connection: Connection, segment: SegmentKey, generation: int, planned: Sequence[Planned]) -> None:
+    """Write a generation's children as QUEUED, or check that they are the ones written before."""
+    check_open(connection, segment)
+    known = {record.child: record.planned for record in load_candidates(connection, segment, generation)}
+    if known:
+        if known != {child.child: child for child in planned}:
+            raise Conflict(
+                f"Generation {generation} of segment {segment.index} in run {segment.run} had other children before.",
+                hint="Resume with the settings and the version of mutant that the run began with.",
+            )
+        return
+    if len({child.child for child in planned}) != len(planned):
+        raise Conflict(f"Two children of generation {generation} have one place.")
+    parents = paths.path_keys(connection, (child.parent for child in planned))
+    rows = [_queued(segment, generation, child, parents) for child in planned]
+    if rows:
+        connection.execute(insert(CandidateRow), rows)
+
+
+def _queued(segment: SegmentKey, generation: int, planned: Planned, parents: Mapping[str, int]) -> dict[str, Any]:
+    candidate = planned.candidate
+    if candidate.parent not in parents:
+        raise paths.unknown_path(candidate.parent)
+    return {
+        "run": segment.run,
+        "segment": segment.index,
+        "generation": generation,
+        "child": planned.child,
+        "id": candidate.id,
+        "parent_key": parents[candidate.parent],
+        "seed": candidate.seed,
+        "mutations": [to_dict(mutation) for mutation in candidate.mutations],
+        "hyperparameters": planned.hyperparameters.to_dict(),
+        "probabilities": dict(planned.probabilities),
+        "pool_version": planned.pool_version,
+        "predicted_seconds": planned.predicted_seconds,
+        "state": "QUEUED",
+        "validations": [],
+        "seconds": 0.0,
+        "examples": 0,
+        "flops": 0.0,
+        "planned_at": now(),
+    }
+
+
+def load_candidates(
+    connection: Connection, segment: SegmentKey, generation: int | None = None, child: int | None = None
+) -> tuple[CandidateRecord, ...]:
+    """The segment's candidates by (generation, child)."""
+    parent, path = aliased(PathRow), aliased(PathRow)
+    query = (
+        select(
+            CandidateRow.__table__, TaskRow.name.label("task"), parent.id.label("parent"),
+            path.id.label("path"), path.quality,
+        )
+        .join(SegmentRow, (SegmentRow.run == CandidateRow.run) & (SegmentRow.segment == CandidateRow.segment))
+        .join(TaskRow, TaskRow.key == SegmentRow.task_key)
+        .join(parent, parent.key == CandidateRow.parent_key)
+        .outerjoin(path, path.key == CandidateRow.path_key)
+        .where(CandidateRow.run == segment.run, CandidateRow.segment == segment.index)
+        .order_by(CandidateRow.generation, CandidateRow.child)
+    )  # fmt: skip
+    if generation is not None:
+        query = query.where(CandidateRow.generation == generation)
+    if child is not None:
+        query = query.where(CandidateRow.child == child)
+    return tuple(_record(segment, row) for row in connection.execute(query))
+
+
+def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
+    candidate = Candidate(row.task, row.parent, tuple(from_dict(data) for data in row.mutations), row.seed)
+    if candidate.id != row.id:
+        raise ValueError(f"candidate {row.id[:12]} does not follow from its parent, mutations and seed")
+    return CandidateRecord(
+        segment=segment,
+        generation=row.generation,
+        planned=Planned(
+            row.child,
+            candidate,
+            Hyperparameters.from_dict(row.hyperparameters),
+            row.probabilities,
+            row.pool_version,
+            row.predicted_seconds,
+        ),
+        state=row.state,
+        path=row.path,
+        quality=row.quality,
+        validations=tuple(row.validations),
+        failure=row.failure,
+        reason=row.reason,
+        cost=Cost(row.seconds, row.examples, row.flops),
+        committed_at=row.committed_at,
+    )
+
+
+def commit(
+    connection: Connection, segment: SegmentKey, generation: int, child: int, outcome: Outcome, new: NewPath | None
+) -> None:
+    """Write a candidate's outcome, or check that it is the one written before. `new` is the trained path, prepared."""
+    found = load_candidates(connection, segment, generation, child)
+    if not found:
+        raise Conflict(f"Child {child} of generation {generation} in segment {segment.index} was not planned.")
+    record = found[0]
+    _check_outcome(record, outcome)
+    if record.state in ("DONE", "FAILED"):
+        _check_same(connection, record, outcome)
+        return
+    check_open(connection, segment)
+    values: dict[str, Any] = {
+        "seconds": outcome.cost.seconds,
+        "examples": outcome.cost.examples,
+        "flops": outcome.cost.flops,
+        "committed_at": now(),
+    }
+    if isinstance(outcome, Failed):
+        values |= {"state": "FAILED", "failure": outcome.kind, "reason": outcome.reason}
+    else:
+        assert new is not None
+        values |= {"state": "DONE", "path_key": write_path(connection, new), "validations": list(outcome.validations)}
+    place = (CandidateRow.run == segment.run) & (CandidateRow.segment == segment.index)
+    place &= (CandidateRow.generation == generation) & (CandidateRow.child == child)
+    connection.execute(update(CandidateRow).where(place).values(values))
+
+
+def _check_outcome(record: CandidateRecord, outcome: Outcome) -> None:
+    candidate = record.candidate
+    if isinstance(outcome, Failed):
+        fits = outcome.candidate == candidate.id
+    else:
+        path = outcome.path
+        fits = (path.id, path.task, path.parent, path.mutations) == (
+            candidate.id,
+            candidate.task,
+            candidate.parent,
+            candidate.mutations,
+        )
+    if not fits:
+        raise Conflict(f"The outcome is not that of candidate {candidate.id[:12]}, but of another.")
+
+
+def _check_same(connection: Connection, record: CandidateRecord, outcome: Outcome) -> None:
+    if isinstance(outcome, Trained):
+        version = connection.scalar(select(PathRow.version).where(PathRow.id == record.path))
+        same = (version, record.quality, record.validations) == (
+            outcome.path.version,
+            outcome.path.quality,
+            outcome.validations,
+        )
+    else:
+        same = record.failure == outcome.kind
+    if not same:
+        raise Conflict(
+            f"Candidate {record.candidate.id[:12]} is {record.state} with another outcome, which stays as it is.",
+            hint="Its training is not reproducible here: was the back end or a library changed?",
+        )
+
+
+def training_seconds(connection: Connection, task_key: int) -> float:
+    """Seconds that the candidates of a task took, over all its segments."""
+    query = (
+        select(func.sum(CandidateRow.seconds))
+        .join(SegmentRow, (SegmentRow.run == CandidateRow.run) & (SegmentRow.segment == CandidateRow.segment))
+        .where(SegmentRow.task_key == task_key)
+    )
+    return float(connection.scalar(query) or 0.0)

@@ -1,0 +1,92 @@
+"""The system's own row and its tasks."""
+
+from sqlalchemy import Connection, func, insert, select
+
+from mutant.storage.faults import Conflict
+from mutant.storage.records import SystemInfo, now
+from mutant.storage.schema import SystemRow, TaskRow
+from mutant.tasks.errors import UserError, unknown
+from mutant.tasks.task import Task
+
+
+def write_system(connection: Connection, info: SystemInfo, root_key: int) -> None:
+    row = insert(SystemRow).values(
+        key=1,
+        root_key=root_key,
+        root=info.root,
+        family=info.family,
+        licence=info.licence,
+        source=info.source,
+        sha256=info.sha256,
+        image_size=info.image_size,
+        seed=info.seed,
+        mutant_version=info.mutant_version,
+        settings=dict(info.settings),
+        created_at=info.created_at,
+    )
+    connection.execute(row)
+
+
+def load_system(connection: Connection) -> tuple[SystemInfo, int]:
+    """The system's facts, and the key of its root path."""
+    row = connection.execute(select(SystemRow.__table__)).one()
+    info = SystemInfo(
+        root=row.root,
+        family=row.family,
+        licence=row.licence,
+        source=row.source,
+        sha256=row.sha256,
+        image_size=row.image_size,
+        seed=row.seed,
+        mutant_version=row.mutant_version,
+        settings=row.settings,
+        created_at=row.created_at,
+    )
+    return info, row.root_key
+
+
+def add_task(connection: Connection, task: Task) -> None:
+    """Write a task; the same one again changes nothing, another one of its name raises Conflict."""
+    fingerprint = connection.scalar(select(TaskRow.fingerprint).where(TaskRow.name == task.name))
+    if fingerprint == task.fingerprint:
+        return
+    if fingerprint is not None:
+        raise Conflict(
+            f"There is a task '{task.name}' with other images, labels or splits.",
+            hint="Give this one another name with --name; see the other: mutant show " + task.name,
+        )
+    last = connection.scalar(select(func.max(TaskRow.position)))
+    row = insert(TaskRow).values(
+        name=task.name,
+        position=0 if last is None else last + 1,
+        uri=task.uri,
+        fingerprint=task.fingerprint,
+        data=task.to_json(),
+        added_at=now(),
+    )
+    connection.execute(row)
+
+
+def load_tasks(connection: Connection) -> tuple[Task, ...]:
+    return tuple(Task.from_json(data) for data in connection.scalars(select(TaskRow.data).order_by(TaskRow.position)))
+
+
+def load_task(connection: Connection, name: str) -> Task:
+    data = connection.scalar(select(TaskRow.data).where(TaskRow.name == name))
+    if data is None:
+        raise unknown_task(connection, name)
+    return Task.from_json(data)
+
+
+def task_key(connection: Connection, name: str) -> int:
+    key = connection.scalar(select(TaskRow.key).where(TaskRow.name == name))
+    if key is None:
+        raise unknown_task(connection, name)
+    return key
+
+
+def unknown_task(connection: Connection, name: str) -> UserError:
+    names = list(connection.scalars(select(TaskRow.name)))
+    if not names:
+        return UserError(f"Unknown task '{name}': this system has none yet.", hint="Add one with: mutant add URI")
+    return unknown("task", name, names, see="mutant list")

@@ -1,0 +1,96 @@
+"""The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
+
+It covers the bytes of all weights and every row but the log of events, and in the rows everything but times, costs in
+seconds, the wording of failures, and the order of arrival (the keys inside the database).
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from mutant.mutation import to_dict
+from mutant.outcome import Cost
+from mutant.path import Path
+from mutant.storage import catalog, facts, runs
+from mutant.storage.candidates import load_candidates
+from mutant.storage.jsons import canonical
+from mutant.storage.paths import load_paths
+from mutant.storage.records import CandidateRecord, Run
+from mutant.storage.schema import ComponentRow, GoldenRow, PathRow, TraceRow, WeightsRow
+from mutant.storage.store import Store
+
+
+def digest(store: Store) -> str:
+    """SHA-256 (hex) of the meaning of all rows and weights."""
+    sha = hashlib.sha256()
+    with store.reading() as connection:
+        for row in _rows(connection):
+            sha.update(canonical(row).encode())
+            sha.update(b"\n")
+    return sha.hexdigest()
+
+
+def _rows(connection: Connection) -> Iterator[list[Any]]:
+    """Every row's meaning, in an order that does not depend on when the rows came."""
+    info, root_key = catalog.load_system(connection)
+    all_runs, all_paths = runs.load_runs(connection), load_paths(connection)
+    root = connection.scalar(select(PathRow.id).where(PathRow.key == root_key))
+    yield ["system", {k: v for k, v in asdict(info).items() if k != "created_at"}, root]
+    yield from (["task", task.to_json()] for task in catalog.load_tasks(connection))
+    yield from (_run(run) for run in all_runs)
+    for run in all_runs:
+        for segment in run.segments:
+            yield from (_candidate(record) for record in load_candidates(connection, segment.key))
+    yield from (_path(path) for path in sorted(all_paths, key=lambda path: path.id))
+    yield from _facts(connection)
+    yield from _content(connection)
+
+
+def _run(run: Run) -> list[Any]:
+    segments = [[s.index, s.task, s.visit, s.state, s.winner] for s in run.segments]
+    return ["run", run.id, run.config, run.state, segments]
+
+
+def _candidate(record: CandidateRecord) -> list[Any]:
+    place = [record.segment.run, record.segment.index, record.generation, record.child]
+    planned = [record.hyperparameters.to_dict(), record.planned.probabilities, record.planned.pool_version]
+    outcome = [record.state, record.path, record.validations, record.failure, _cost(record.cost)]
+    return ["candidate", place, record.candidate.id, planned, outcome]
+
+
+def _path(path: Path) -> list[Any]:
+    parts = [[p.slot, p.digest, p.depth, p.trained_by, p.task, p.trace] for p in path.parts]
+    mutations = [to_dict(mutation) for mutation in path.mutations]
+    settings = [path.hyperparameters.to_dict(), path.probabilities]
+    return ["path", path.id, path.task, path.parent, parts, mutations, settings, path.quality, path.flops]
+
+
+def _facts(connection: Connection) -> Iterator[list[Any]]:
+    row = GoldenRow
+    goldens = select(PathRow.id, row.digest, row.backend, row.versions, row.batch_shape)
+    goldens = goldens.join(PathRow, PathRow.key == row.path_key).order_by(PathRow.id)
+    yield from (["golden", *golden] for golden in connection.execute(goldens))
+    evaluations = ([e.path, e.task, e.split, e.fingerprint, e.accuracy, e.examples] for e in facts.load_evaluations(connection))
+    yield from (["evaluation", *evaluation] for evaluation in sorted(evaluations))
+    for b in facts.load_baselines(connection):
+        accuracies = [b.validation_accuracy, b.test_accuracy]
+        yield ["baseline", b.task, b.name, accuracies, b.n_parameters, b.hyperparameters, _cost(b.cost)]
+
+
+def _content(connection: Connection) -> Iterator[list[Any]]:
+    versions = select(PathRow.id, PathRow.version).order_by(PathRow.id)
+    row = ComponentRow
+    components = select(row.digest, row.spec, row.n_parameters, row.n_bytes).order_by(row.digest)
+    traces = select(TraceRow.digest).order_by(TraceRow.digest)
+    for subject, query in (("version", versions), ("component", components), ("trace", traces)):
+        yield from ([subject, *found] for found in connection.execute(query))
+    weights = select(WeightsRow.digest, WeightsRow.n_bytes, WeightsRow.data).order_by(WeightsRow.digest)
+    for name, n_bytes, data in connection.execute(weights.execution_options(yield_per=1)):
+        yield ["weights", name, n_bytes, hashlib.sha256(data).hexdigest()]
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {name: value for name, value in asdict(cost).items() if "seconds" not in name}

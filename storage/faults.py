@@ -1,0 +1,93 @@
+"""Database faults as errors for people: a full disk, a lock, a read-only or damaged file."""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from safetensors import SafetensorError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+
+from mutant.storage.url import label
+from mutant.tasks.errors import UserError
+
+
+class Conflict(UserError):
+    """What was to be written contradicts what is written already, or itself."""
+
+
+class Damaged(UserError):
+    """The database's content cannot be what was written."""
+
+
+DECODING = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    SafetensorError,
+)
+"""What reading a row of a damaged database into values can raise."""
+
+
+@contextmanager
+def translated(url: URL) -> Generator[None]:
+    """Turn the faults of a database inside the block into UserErrors that name the cause and what to do."""
+    try:
+        yield
+    except StatementError as error:
+        if not isinstance(error, DBAPIError) or error.orig is None:
+            raise (error.orig or error) from None
+        raise _explained(error.orig, label(url)) from error
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise _explained(error, label(url)) from error
+
+
+@contextmanager
+def decoding(url: URL) -> Generator[None]:
+    """Turn what decoding a damaged row raises into UserErrors."""
+    try:
+        yield
+    except DECODING as error:
+        raise damaged(label(url), f"{type(error).__name__}: {error}") from error
+
+
+def damaged(name: str, detail: str) -> Damaged:
+    return Damaged(f"The database '{name}' is damaged ({detail}).", hint="Restore it from a copy; then: mutant verify")
+
+
+def _explained(error: BaseException, name: str) -> UserError:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return UserError(
+                f"There is no space left for '{name}'; nothing was half written.",
+                hint="Free some space on its disk; then: mutant resume",
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return UserError(
+                f"Another process keeps '{name}' locked.", hint="Wait for it, or stop it; see: mutant status"
+            )
+        case sqlite3.SQLITE_READONLY:
+            return UserError(
+                f"'{name}' cannot be written: the file or its directory is read-only.",
+                hint="Change its permissions, or copy it to a directory that you can write.",
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return UserError(
+                f"The database '{name}' cannot be opened.",
+                hint="Its directory must exist and be yours to read and write.",
+            )
+        case sqlite3.SQLITE_IOERR:
+            return UserError(
+                f"Reading or writing '{name}' failed ({error}).", hint="Check its disk and its free space."
+            )
+        case sqlite3.SQLITE_TOOBIG:
+            return UserError(f"A value is too big for '{name}' ({error}).", hint="One component can have 1 GB at most.")
+        case sqlite3.SQLITE_NOTADB:
+            return Damaged(f"'{name}' is not a database.", hint="Name another with --db, or make one with: mutant init")
+        case _:
+            return damaged(name, str(error))

@@ -1,0 +1,90 @@
+"""Making a database, telling whether its schema fits this program, and bringing an older one up to date."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+
+from mutant.storage import migrations
+from mutant.storage.engine import WRITES, connect, inspect, is_blank
+from mutant.storage.faults import translated
+from mutant.storage.schema import APPLICATION_ID
+from mutant.storage.url import database_url, label
+from mutant.tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+def create(url: URL, fill: Callable[[Connection], None]) -> bool:
+    """Make the tables and `fill` them, in one transaction. False when there is a system already."""
+    if not is_blank(url) and inspect(url).revision is not None:
+        return False
+    with _writing(url, create=True) as connection:
+        if connection.scalar(text("SELECT count(*) FROM sqlite_master")):
+            return False
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        _migrate(connection)
+        fill(connection)
+    return True
+
+
+def check_revision(url: URL, revision: str | None) -> None:
+    """Raises UserError unless a database with the schema `revision` can be used as it is."""
+    newest = migrations.REVISIONS[-1]
+    if revision is None:
+        raise UserError(f"The database '{label(url)}' is empty.", hint="Make a system in it with: mutant init")
+    if revision == newest:
+        return
+    if revision in migrations.REVISIONS:
+        raise UserError(
+            f"The database '{label(url)}' has the older schema {revision}; this version of mutant needs {newest}.",
+            hint="Copy the file to be safe; then: mutant db upgrade",
+        )
+    raise UserError(
+        f"The database '{label(url)}' has the schema {revision}, newer than this version of mutant ({newest}).",
+        hint="Upgrade the program: pip install --upgrade mutant",
+    )
+
+
+def upgrade(url: str | None) -> tuple[str, str]:
+    """Bring a database's schema up to date, in one transaction; the revisions before and after."""
+    place = database_url(url)
+    revision, newest = inspect(place).revision, migrations.REVISIONS[-1]
+    if revision is None or revision not in migrations.REVISIONS:
+        check_revision(place, revision)
+    assert revision is not None
+    if revision != newest:
+        with _writing(place) as connection:
+            _migrate(connection)
+    return revision, newest
+
+
+def alembic_config(connection: Connection) -> "Config":
+    """Alembic's settings without a file: where the migrations are, and the connection to run them on."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextmanager
+def _writing(url: URL, *, create: bool = False) -> Generator[Connection]:
+    """One transaction on an engine of its own."""
+    engine = connect(url, create=create)
+    try:
+        with translated(url), engine.execution_options(**{WRITES: True}).begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+
+    command.upgrade(alembic_config(connection), "head")

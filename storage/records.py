@@ -1,0 +1,205 @@
+"""Frozen values that the store takes and gives: the system, runs, segments, candidates and what was measured later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from mutant.hyperparameters import Hyperparameters
+from mutant.outcome import Cost, FailureKind
+from mutant.path import Candidate
+
+CandidateState = Literal["QUEUED", "RUNNING", "DONE", "FAILED", "STALE"]
+"""RUNNING and STALE belong to leased candidates; without leases a candidate goes from QUEUED to DONE or FAILED."""
+RunState = Literal["open", "finished", "abandoned"]
+SegmentState = Literal["open", "finished"]
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class SystemInfo:
+    """What a system was started from. `settings` is plain JSON: the defaults that `mutant init` was given."""
+
+    root: str
+    family: str
+    licence: str
+    source: str
+    sha256: str
+    image_size: int
+    seed: int
+    mutant_version: str
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    created_at: datetime = field(default_factory=now, compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.root, self.sha256, self.seed))
+
+
+@dataclass(frozen=True, order=True)
+class SegmentKey:
+    """A segment's place: the run's id, and its index in the run from 0."""
+
+    run: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The generations that a run spends on one task. `visit` counts the task's segments before it, over all runs."""
+
+    run: int
+    index: int
+    task: str
+    visit: int
+    state: SegmentState = "open"
+    winner: str | None = None
+
+    @property
+    def key(self) -> SegmentKey:
+        return SegmentKey(self.run, self.index)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call's settings (plain JSON) and its segments in order; every committed outcome belongs to one of them."""
+
+    id: int
+    config: Mapping[str, Any]
+    segments: tuple[Segment, ...]
+    state: RunState = "open"
+    started_at: datetime = field(default_factory=now, compare=False)
+    ended_at: datetime | None = field(default=None, compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A child that a generation is about to train: known before, so that a resumed run finds the same one.
+
+    `pool_version` names the pool's snapshot that its parent was drawn from; `predicted_seconds` is a guess and takes
+    no part in comparing plans.
+    """
+
+    child: int
+    candidate: Candidate
+    hyperparameters: Hyperparameters
+    probabilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    pool_version: str = ""
+    predicted_seconds: float | None = field(default=None, compare=False)
+
+    @property
+    def parent(self) -> str:
+        return self.candidate.parent
+
+    def __hash__(self) -> int:
+        return hash((self.child, self.candidate.id))
+
+
+@dataclass(frozen=True)
+class CandidateRecord:
+    """A planned child and what became of it.
+
+    DONE: `path` is its path's id, `quality` its best validation accuracy (0 to 1) and `validations` all of them in
+    order. FAILED: `failure` and `reason` say why. `quality` is kept as it was measured; a score is computed from it.
+    """
+
+    segment: SegmentKey
+    generation: int
+    planned: Planned
+    state: CandidateState = "QUEUED"
+    path: str | None = None
+    quality: float | None = None
+    validations: tuple[float, ...] = ()
+    failure: FailureKind | None = None
+    reason: str | None = None
+    cost: Cost = Cost()
+    committed_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def child(self) -> int:
+        return self.planned.child
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.planned.candidate
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        return self.planned.hyperparameters
+
+    @property
+    def parent(self) -> str:
+        return self.planned.candidate.parent
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """A path's outputs, kept as the proof that they never change.
+
+    `images` [n, S, S, 3] uint8; `logits` [n, classes] float32, computed in batches of shape `batch_shape` on `backend`
+    with the libraries of `versions`.
+    """
+
+    images: np.ndarray[Any, Any]
+    logits: np.ndarray[Any, Any]
+    backend: str
+    versions: Mapping[str, str]
+    batch_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(f"probe images must be uint8 [n, S, S, 3], not {self.images.dtype} {self.images.shape}")
+        if self.logits.dtype != np.float32 or self.logits.shape[:1] != self.images.shape[:1]:
+            raise ValueError(f"logits must be float32 [n, classes], not {self.logits.dtype} {self.logits.shape}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (0 to 1) of a path on one split of a task, on data with this fingerprint."""
+
+    path: str
+    task: str
+    split: str
+    accuracy: float
+    examples: int
+    fingerprint: str
+    at: datetime = field(default_factory=now, compare=False)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model trained without the search (`head-only`), to compare with. Accuracies 0 to 1; None where not measured."""
+
+    name: str
+    task: str
+    validation_accuracy: float
+    test_accuracy: float | None
+    n_parameters: int
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    cost: Cost = Cost()
+    at: datetime = field(default_factory=now, compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.task))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run or (run None) to the system, such as a change of settings on resume."""
+
+    id: int
+    run: int | None
+    kind: str
+    data: Mapping[str, Any]
+    at: datetime = field(compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.id)

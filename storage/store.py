@@ -1,0 +1,325 @@
+"""The store: the only way into a system's database. Every write is one transaction."""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from mutant.component import Arrays, Component
+from mutant.outcome import Outcome, Trained
+from mutant.path import Path
+from mutant.pool import Pool
+from mutant.storage import births, candidates, catalog, facts, lineage, migrate, paths, runs, weights
+from mutant.storage.engine import BUSY_SECONDS, WRITES, connect, inspect
+from mutant.storage.faults import Conflict, decoding, translated
+from mutant.storage.records import (
+    Baseline,
+    CandidateRecord,
+    Evaluation,
+    Event,
+    Golden,
+    Planned,
+    Run,
+    SegmentKey,
+    SystemInfo,
+)
+from mutant.storage.schema import PathRow, RunRow, TaskRow
+from mutant.storage.url import database_url, label
+from mutant.tasks.errors import UserError
+from mutant.tasks.task import Task
+
+
+class Store:
+    """An open system. Use it as a context manager; make one with `create` or `open`, not directly."""
+
+    def __init__(self, url: URL, *, read_only: bool, busy_seconds: float) -> None:
+        self.url = url
+        self.read_only = read_only
+        self._engine = connect(url, read_only=read_only, busy_seconds=busy_seconds)
+        self._info: SystemInfo | None = None
+
+    @staticmethod
+    def create(
+        url: str | None,
+        info: SystemInfo,
+        root: Path,
+        components: Iterable[Component],
+        *,
+        exist_ok: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> "Store":
+        """Make a system with its root, whole or not at all; `components` are all of the root's.
+
+        Raises UserError when there is one already, unless `exist_ok` and it has the same root and seed.
+        """
+        place = database_url(url)
+        by_digest = {component.digest: component for component in components}
+        new = births.prepare(root, by_digest, {})
+        made = migrate.create(
+            place, lambda connection: catalog.write_system(connection, info, births.write_path(connection, new))
+        )
+        if not made and not exist_ok:
+            raise UserError(
+                f"There is a system in '{label(place)}' already.",
+                hint="Go on with: mutant add, or name another with --db",
+            )
+        store = Store.open(url, busy_seconds=busy_seconds)
+        try:
+            there, found = store.root(), store.info
+            if (there.version, found.root, found.seed) != (root.version, info.root, info.seed):
+                raise UserError(
+                    f"The system in '{label(place)}' has another root or seed: {found.root}, seed {found.seed}.",
+                    hint="Name another with --db.",
+                )
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @staticmethod
+    def open(url: str | None = None, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> "Store":
+        """Open a system. `url` as for `database_url`.
+
+        Raises UserError when there is none, when it is not ours or damaged, when its schema is older or newer than
+        this program's, and, unless `read_only`, when it cannot be written.
+        """
+        place = database_url(url)
+        migrate.check_revision(place, inspect(place).revision)
+        store = Store(place, read_only=read_only, busy_seconds=busy_seconds)
+        try:
+            store.info  # noqa: B018
+            if not read_only:
+                with store.writing():
+                    pass
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        """A transaction that sees one state of the database, for the modules of this room."""
+        with translated(self.url), decoding(self.url), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Generator[Connection]:
+        """A transaction with the write lock, committed whole or not at all, for the modules of this room."""
+        if self.read_only:
+            raise UserError(f"'{label(self.url)}' was opened for reading only, and this writes to it.")
+        engine = self._engine.execution_options(**{WRITES: True})
+        with translated(self.url), decoding(self.url), engine.begin() as connection:
+            yield connection
+
+    # The system and its tasks
+
+    @property
+    def info(self) -> SystemInfo:
+        if self._info is None:
+            with self.reading() as connection:
+                self._info = catalog.load_system(connection)[0]
+        return self._info
+
+    def add_task(self, task: Task) -> None:
+        """Keep a task. The same one again changes nothing; another one of the same name raises Conflict."""
+        with self.writing() as connection:
+            catalog.add_task(connection, task)
+
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks in order of arrival."""
+        with self.reading() as connection:
+            return catalog.load_tasks(connection)
+
+    def task(self, name: str) -> Task:
+        """The task called `name`; raises UserError with the nearest name."""
+        with self.reading() as connection:
+            return catalog.load_task(connection, name)
+
+    # Paths
+
+    def root(self) -> Path:
+        with self.reading() as connection:
+            return self._root(connection)
+
+    def _root(self, connection: Connection) -> Path:
+        (root,) = paths.load_paths(connection, PathRow.key == catalog.load_system(connection)[1])
+        return root
+
+    def path(self, id_or_prefix: str) -> Path:
+        """The path whose id begins so; raises UserError when there is none or more than one."""
+        with self.reading() as connection:
+            (path,) = paths.load_paths(connection, PathRow.id == paths.full_id(connection, id_or_prefix))
+            return path
+
+    def paths(self, *, task: str | None = None) -> tuple[Path, ...]:
+        """All paths (of one task, or of all with the root first), by their place in the runs."""
+        with self.reading() as connection:
+            where = None if task is None else PathRow.task_key == catalog.task_key(connection, task)
+            return paths.load_paths(connection, where)
+
+    def ancestors(self, path_id: str) -> tuple[Path, ...]:
+        """The path itself first, the root last."""
+        with self.reading() as connection:
+            return lineage.ancestors(connection, paths.full_id(connection, path_id))
+
+    def descendants(self, path_id: str) -> tuple[Path, ...]:
+        """All paths that come from this one, without itself."""
+        with self.reading() as connection:
+            return lineage.descendants(connection, paths.full_id(connection, path_id))
+
+    def best(self, task: str) -> Path | None:
+        """The winner of the task's latest finished segment; None before there is one."""
+        with self.reading() as connection:
+            catalog.task_key(connection, task)
+            key = runs.winners(connection, TaskRow.name == task).get(task)
+            return None if key is None else paths.load_paths(connection, PathRow.key == key)[0]
+
+    def pool(self) -> Pool:
+        """The root and every task's best path, in the order in which the tasks came."""
+        with self.reading() as connection:
+            winners = runs.winners(connection)
+            found = {path.task: path for path in paths.load_paths(connection, paths.with_keys(winners.values()))}
+            return Pool(self._root(connection), tuple(found[task] for task in winners))
+
+    # Weights
+
+    def component(self, digest: str) -> Component:
+        """A component with its arrays, checked against its digest; raises Damaged when they differ."""
+        return self.components([digest])[digest]
+
+    def components(self, digests: Iterable[str]) -> dict[str, Component]:
+        """Components by digest, each checked against it."""
+        with self.reading() as connection:
+            return weights.read_components(connection, digests)
+
+    def trace(self, digest: str) -> Arrays:
+        """The optimizer's momentum that `Part.trace` names, checked against its digest."""
+        with self.reading() as connection:
+            return weights.read_arrays(connection, weights.TRACE, digest)
+
+    # Runs
+
+    def begin_run(self, config: Mapping[str, Any], segments: Sequence[str], *, new_tasks: Sequence[Task] = ()) -> Run:
+        """Keep `new_tasks` and begin a run of one segment per task name of `segments`, both or neither.
+
+        Raises Conflict when another run is not finished.
+        """
+        with self.writing() as connection:
+            for task in new_tasks:
+                catalog.add_task(connection, task)
+            tasks = [catalog.task_key(connection, name) for name in segments]
+            run = runs.begin(connection, config, tasks)
+            return runs.load_runs(connection, RunRow.id == run)[0]
+
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, oldest first."""
+        with self.reading() as connection:
+            return runs.load_runs(connection)
+
+    def run(self, run_id: int) -> Run:
+        with self.reading() as connection:
+            found = runs.load_runs(connection, RunRow.id == run_id)
+        if not found:
+            raise UserError(f"There is no run {run_id}.", hint="See: mutant status")
+        return found[0]
+
+    def unfinished_run(self) -> Run | None:
+        """The run that `mutant resume` goes on with."""
+        with self.reading() as connection:
+            return next(iter(runs.load_runs(connection, RunRow.state == "open")), None)
+
+    def plan_generation(self, segment: SegmentKey, generation: int, planned: Sequence[Planned]) -> None:
+        """Write a generation's children as QUEUED; again with the same ones nothing changes, with others Conflict."""
+        with self.writing() as connection:
+            candidates.plan(connection, segment, generation, planned)
+
+    def candidates(self, segment: SegmentKey) -> tuple[CandidateRecord, ...]:
+        """The segment's candidates by (generation, child)."""
+        with self.reading() as connection:
+            return candidates.load_candidates(connection, segment)
+
+    def commit_outcome(self, segment: SegmentKey, generation: int, child: int, outcome: Outcome) -> None:
+        """Write all that came of a candidate; the same outcome again changes nothing, another raises Conflict."""
+        new = None
+        if isinstance(outcome, Trained):
+            new = births.prepare(outcome.path, outcome.components, outcome.traces)
+        with self.writing() as connection:
+            candidates.commit(connection, segment, generation, child, outcome, new)
+
+    def training_seconds(self, task: str) -> float:
+        """Seconds spent on training the task's candidates, over all its segments."""
+        with self.reading() as connection:
+            return candidates.training_seconds(connection, catalog.task_key(connection, task))
+
+    def finish_segment(self, segment: SegmentKey, winner: str | None, golden: Golden | None) -> None:
+        """Close a segment with its winner and the winner's golden outputs (both None when no path came of it).
+
+        A path that wins again keeps its first golden outputs.
+        """
+        if (winner is None) != (golden is None):
+            raise Conflict("A segment's winner and its golden outputs belong together.")
+        blob = None if golden is None else facts.golden_blob(golden)
+        with self.writing() as connection:
+            runs.finish_segment(connection, segment, winner)
+            if winner is not None and golden is not None and blob is not None:
+                facts.write_golden(connection, winner, golden, blob)
+
+    def finish_run(self, run_id: int) -> None:
+        """Close a run all of whose segments are finished."""
+        with self.writing() as connection:
+            runs.end(connection, run_id, "finished")
+
+    def abandon_run(self, run_id: int) -> None:
+        """Give an unfinished run up: its rows stay, and another run can begin."""
+        with self.writing() as connection:
+            runs.end(connection, run_id, "abandoned")
+
+    def record_event(self, run_id: int | None, kind: str, data: Mapping[str, Any]) -> None:
+        with self.writing() as connection:
+            facts.write_event(connection, run_id, kind, data)
+
+    def events(self, run_id: int | None = None) -> tuple[Event, ...]:
+        """Events of one run, or all, oldest first."""
+        with self.reading() as connection:
+            return facts.load_events(connection, run_id)
+
+    # Facts found later
+
+    def record_evaluation(self, evaluation: Evaluation) -> None:
+        """Keep an accuracy; measured again on the same data it takes the earlier one's place."""
+        with self.writing() as connection:
+            facts.write_evaluation(connection, evaluation)
+
+    def evaluations(self, task: str | None = None) -> tuple[Evaluation, ...]:
+        """Evaluations on one task, or all, oldest first."""
+        with self.reading() as connection:
+            return facts.load_evaluations(connection, task)
+
+    def record_baseline(self, baseline: Baseline) -> None:
+        """Keep a baseline; trained again it takes the place of the earlier one of the same task and name."""
+        with self.writing() as connection:
+            facts.write_baseline(connection, baseline)
+
+    def baselines(self, task: str | None = None) -> tuple[Baseline, ...]:
+        """Baselines of one task, or all in the order of the tasks."""
+        with self.reading() as connection:
+            return facts.load_baselines(connection, task)
+
+    def golden(self, path_id: str) -> Golden | None:
+        """A path's stored outputs, checked against their digest; None for a path that never won."""
+        with self.reading() as connection:
+            return facts.load_golden(connection, path_id)

@@ -1,0 +1,1 @@
+"""What is learnt: task URIs, splits, decoding, preprocessing. Imports nothing from the rooms above."""

@@ -1,0 +1,168 @@
+"""`tfds:NAME[/CONFIG][:VERSION]`: TensorFlow Datasets, read without TensorFlow. The only file that imports TFDS.
+
+Data prepared as array_record is read in place, images as the encoded bytes that they are stored as. What is not there
+yet is downloaded and prepared, for which some data sets need TensorFlow. `?data_dir=` names another directory than
+TFDS's own; `?image=` and `?label=` name the features when the data set does not say which they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mutant.tasks.content import Reader
+from mutant.tasks.errors import UserError, missing_extra, nearest, printable, unknown
+from mutant.tasks.images import ImageError, decode, from_array
+from mutant.tasks.limits import Limits
+from mutant.tasks.raw import RawSplit, RawTask
+from mutant.tasks.slicing import canonical
+from mutant.tasks.uri import TaskURI
+
+
+@dataclass(frozen=True, eq=False)
+class TfdsContent:
+    """Images of a split of the data set prepared in `directory`, by their positions."""
+
+    directory: str
+    split: str
+    feature: str
+    positions: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def name(self, index: int) -> str:
+        return f"{self.split}[{self.positions[index]}]"
+
+    @contextmanager
+    def reader(self, limits: Limits) -> Iterator[Reader]:
+        tfds = _tfds()
+        source = _data_source(tfds, tfds.builder_from_directory(self.directory), self.split)
+
+        def read(index: int) -> NDArray[np.uint8]:
+            try:
+                image = source[int(self.positions[index])][self.feature]
+            except (ValueError, KeyError, OSError, IndexError) as error:
+                raise ImageError(f"Cannot be read: {error}.") from error
+            return decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
+
+        yield read
+
+    def take(self, indices: NDArray[np.int64]) -> TfdsContent:
+        return TfdsContent(self.directory, self.split, self.feature, self.positions[indices])
+
+
+def read(uri: TaskURI, limits: Limits) -> RawTask:
+    """The data set's splits; only labels are read. Raises UserError, MissingExtra without tensorflow-datasets."""
+    tfds = _tfds()
+    builder = _prepared(tfds, uri)
+    image, label = _features(tfds, builder, uri)
+    splits = tuple(
+        RawSplit(
+            canonical(name),
+            TfdsContent(str(builder.data_path), name, image, np.arange(info.num_examples, dtype=np.int64)),
+            _labels(tfds, builder, name, label),
+        )
+        for name, info in sorted(builder.info.splits.items())
+        if info.num_examples
+    )
+    licence = str(getattr(builder.info.redistribution_info, "license", "") or "") or None
+    names = tuple(printable(str(name)) for name in builder.info.features[label].names)
+    return RawTask(splits, names, source_version=str(builder.info.full_name), licence=licence)
+
+
+def _tfds() -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise missing_extra("tensorflow-datasets", "tfds") from error
+    return tfds
+
+
+def _prepared(tfds: Any, uri: TaskURI) -> Any:
+    """The builder of the data set, prepared now if it was not."""
+    options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
+    try:
+        return tfds.core.load.builder_from_files(uri.target, **options)
+    except Exception:  # not on disk, or by its code only
+        builder = _builder_from_code(tfds, uri, options)
+    try:
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+    except ImportError as error:
+        raise UserError(
+            f"Preparing tfds:{uri.target} needs the package '{error.name}'.",
+            hint="Install it once to prepare the data set (tensorflow-cpu for TensorFlow); reading needs it no more.",
+        ) from error
+    except Exception as error:  # network, disk, checksum, manual download, ...
+        raise UserError(f"tfds:{uri.target} cannot be prepared: {_first_line(error)}") from error
+    return builder
+
+
+def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> Any:
+    try:
+        return tfds.builder(uri.target, file_format="array_record", **options)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        best = nearest(uri.target.split(":")[0].split("/")[0], tfds.list_builders())
+        hint = f"Nearest: 'tfds:{best}'." if best else "See: tensorflow.org/datasets/catalog"
+        raise UserError(f"TFDS has no data set '{uri.target}'.", hint=hint) from error
+    except ImportError as error:
+        raise UserError(f"tfds:{uri.target} needs the package '{error.name}'.") from error
+    except Exception as error:  # unknown config, version or grammar, by assertions and ValueErrors
+        raise UserError(f"tfds:{uri.target} cannot be opened: {_first_line(error)}") from error
+
+
+def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, str]:
+    """The names of the image and the label feature: the URI's, the data set's own, or the only ones of their type."""
+    features = dict(builder.info.features.items())
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    keys = builder.info.supervised_keys or ()
+    supervised = dict(zip(("image", "label"), keys, strict=False))
+    found: list[str] = []
+    for role, kind in kinds.items():
+        candidates = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]
+        wanted = uri.option(role)
+        if wanted is not None:
+            if wanted not in candidates:
+                raise unknown(f"{role} feature", wanted, candidates)
+            found.append(wanted)
+        elif supervised.get(role) in candidates:
+            found.append(str(supervised[role]))
+        elif len(candidates) == 1:
+            found.append(candidates[0])
+        else:
+            raise UserError(
+                f"tfds:{uri.target} has {len(candidates)} {role} features: {', '.join(candidates) or 'none'}.",
+                hint=f"Name one with ?{role}=" if candidates else "It is no image classification task.",
+            )
+    return found[0], found[1]
+
+
+def _data_source(tfds: Any, builder: Any, split: str) -> Any:
+    """Random access to the split's examples, images left encoded."""
+    images = [name for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
+    try:
+        return builder.as_data_source(split=split, decoders={name: tfds.decode.SkipDecoding() for name in images})
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.info.full_name} is prepared as {builder.info.file_format.value}, which only TensorFlow reads.",
+            hint="Where TensorFlow is installed, convert it with: tfds convert_format --out_file_format=array_record "
+            f"--dataset_dir={builder.data_path}",
+        ) from error
+
+
+def _labels(tfds: Any, builder: Any, split: str, label: str) -> NDArray[np.int32]:
+    try:
+        source = _data_source(tfds, builder, split)
+        return np.array([int(source[position][label]) for position in range(len(source))], dtype=np.int32)
+    except ImportError as error:
+        raise UserError(f"Reading {builder.info.full_name} needs the package '{error.name}'.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return printable(next(iter(str(error).splitlines()), "") or type(error).__name__)

@@ -1,0 +1,37 @@
+"""What every test needs: one thread per JAX process, one compilation cache, and the examples' own settings."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+# Before anything imports JAX, and inherited by the processes that tests start: with one thread XLA sums in one order,
+# so that training ends with the same bytes in every run; programs compiled once are found again by the next process.
+os.environ["NPROC"] = "1"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=50, **_COMMON)
+settings.register_profile("ci", max_examples=50, derandomize=True, database=None, **_COMMON)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the working tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data pack that may lie beside the repository; tests that want it are skipped without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the data pack beside the repository: ../shared/data")
+    return SHARED_DATA
