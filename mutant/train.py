@@ -16,7 +16,7 @@ from mutant.dataset import Dataset, Split
 from mutant.families import initial
 from mutant.feed import Feed
 from mutant.network import BATCH, Tree, on_device
-from mutant.outcome import Cost, Failed, Outcome, Trained
+from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
 from mutant.position import derive
 from mutant.prefix import Activations, Prefix, PrefixCache
@@ -28,7 +28,7 @@ TRACE = "trace"
 def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds.
 
-    A loss that is not finite, memory that runs out or another error of the numerics gives `Failed`, no exception.
+    A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
     """
     started = time.monotonic()
     try:
@@ -40,9 +40,11 @@ def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outco
         return _failed(assignment, kind, str(error).splitlines()[0], started)
     except FloatingPointError as error:
         return _failed(assignment, "not finite", str(error), started)
+    except Exception as error:  # the generation goes on without this child, whatever it was
+        return _failed(assignment, "error", f"{type(error).__name__}: {error}", started)
 
 
-def _failed(assignment: Assignment, kind: Any, reason: str, started: float) -> Failed:
+def _failed(assignment: Assignment, kind: FailureKind, reason: str, started: float) -> Failed:
     return Failed(assignment.candidate.id, kind, reason, Cost(seconds=time.monotonic() - started))
 
 

@@ -1,13 +1,14 @@
 """A system from Python: create it, grow it by tasks, resume, predict, evaluate, verify. The command line calls it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Self
 
-from mutant import __version__
-from mutant.answers import answer
+from mutant import __version__, backend
+from mutant.answers import Images, Logits, answer
+from mutant.component import Component
 from mutant.path import Path
 from mutant.pool import accounted_parameters, shared_share
 from mutant.predict import Prediction, predict
@@ -22,7 +23,6 @@ from mutant.search.starting import root_path, system_info
 from mutant.storage.export import export_task
 from mutant.storage.records import Evaluation, Run
 from mutant.storage.store import Store
-from mutant.storage.url import database_url
 from mutant.storage.verify import Report, verify
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
@@ -79,7 +79,7 @@ class System:
         Raises `UserError` when the database exists or the root cannot be had.
         """
         check(settings)
-        url = database_url(None if db is None else os.fspath(db))
+        url = None if db is None else os.fspath(db)
         loaded = load_root(root, blocks=blocks, seed=seed, **source)
         path, components = root_path(loaded, image_size)
         info = system_info(loaded, path, seed=seed, version=__version__, settings=settings)
@@ -88,7 +88,7 @@ class System:
     @classmethod
     def open(cls, db: str | os.PathLike[str] | None = None, *, read_only: bool = False) -> Self:
         """The system in `db` (default: `MUTANT_DB`, else `mutant.db` here)."""
-        return cls(Store.open(database_url(None if db is None else os.fspath(db)), read_only=read_only))
+        return cls(Store.open(None if db is None else os.fspath(db), read_only=read_only))
 
     def close(self) -> None:
         self.store.close()
@@ -160,7 +160,7 @@ class System:
 
     def verify(self, tasks: Sequence[str] = ()) -> Report:
         """Recompute hashes and golden outputs: proof that no task's answers changed."""
-        return verify(self.store, answer, tasks=list(tasks) or None)
+        return verify(self.store, _logits, tasks=list(tasks) or None, backend=backend.describe())
 
     def export(self, task: str, directory: str | os.PathLike[str]) -> FilePath:
         """Write a task's path as safetensors, config and model card."""
@@ -224,8 +224,16 @@ class System:
             self.store.record_baseline(record)
 
 
+def _logits(path: Path, components: Mapping[str, Component], images: Images) -> Logits:
+    return answer(path, components, images).logits
+
+
 def _read(file: FilePath) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read image {str(file)!r}: {error.strerror}.") from error
+
+
+create = System.create
+open_system = System.open

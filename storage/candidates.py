@@ -12,6 +12,7 @@ from mutant.outcome import Cost, Failed, Outcome, Trained
 from mutant.path import Candidate
 from mutant.storage import paths
 from mutant.storage.births import NewPath, write_path
+from mutant.storage.checks import checked
 from mutant.storage.faults import Conflict
 from mutant.storage.records import CandidateRecord, Planned, SegmentKey, now
 from mutant.storage.runs import check_open
@@ -31,6 +32,9 @@ def plan(connection: Connection, segment: SegmentKey, generation: int, planned: 
         return
     if len({child.child for child in planned}) != len(planned):
         raise Conflict(f"Two children of generation {generation} have one place.")
+    trained = paths.path_keys(connection, (child.candidate.id for child in planned))
+    if trained:
+        raise Conflict(f"Candidate {min(trained)[:12]} was trained before, at another place.")
     parents = paths.path_keys(connection, (child.parent for child in planned))
     rows = [_queued(segment, generation, child, parents) for child in planned]
     if rows:
@@ -88,28 +92,33 @@ def load_candidates(
 
 
 def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
-    candidate = Candidate(row.task, row.parent, tuple(from_dict(data) for data in row.mutations), row.seed)
+    mutations = tuple(checked(from_dict(data)) for data in row.mutations)
+    candidate = checked(Candidate(row.task, row.parent, mutations, row.seed))
     if candidate.id != row.id:
         raise ValueError(f"candidate {row.id[:12]} does not follow from its parent, mutations and seed")
-    return CandidateRecord(
-        segment=segment,
-        generation=row.generation,
-        planned=Planned(
-            row.child,
-            candidate,
-            Hyperparameters.from_dict(row.hyperparameters),
-            row.probabilities,
-            row.pool_version,
-            row.predicted_seconds,
-        ),
-        state=row.state,
-        path=row.path,
-        quality=row.quality,
-        validations=tuple(row.validations),
-        failure=row.failure,
-        reason=row.reason,
-        cost=Cost(row.seconds, row.examples, row.flops),
-        committed_at=row.committed_at,
+    return checked(
+        CandidateRecord(
+            segment=segment,
+            generation=row.generation,
+            planned=checked(
+                Planned(
+                    row.child,
+                    candidate,
+                    checked(Hyperparameters.from_dict(row.hyperparameters)),
+                    row.probabilities,
+                    row.pool_version,
+                    row.predicted_seconds,
+                )
+            ),
+            state=row.state,
+            path=row.path,
+            quality=row.quality,
+            validations=tuple(row.validations),
+            failure=row.failure,
+            reason=row.reason,
+            cost=checked(Cost(row.seconds, row.examples, row.flops)),
+            committed_at=row.committed_at,
+        )
     )
 
 

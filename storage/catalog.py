@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, func, insert, select
 
+from mutant.storage.checks import checked
 from mutant.storage.faults import Conflict
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.schema import SystemRow, TaskRow
@@ -30,17 +31,19 @@ def write_system(connection: Connection, info: SystemInfo, root_key: int) -> Non
 def load_system(connection: Connection) -> tuple[SystemInfo, int]:
     """The system's facts, and the key of its root path."""
     row = connection.execute(select(SystemRow.__table__)).one()
-    info = SystemInfo(
-        root=row.root,
-        family=row.family,
-        licence=row.licence,
-        source=row.source,
-        sha256=row.sha256,
-        image_size=row.image_size,
-        seed=row.seed,
-        mutant_version=row.mutant_version,
-        settings=row.settings,
-        created_at=row.created_at,
+    info = checked(
+        SystemInfo(
+            root=row.root,
+            family=row.family,
+            licence=row.licence,
+            source=row.source,
+            sha256=row.sha256,
+            image_size=row.image_size,
+            seed=row.seed,
+            mutant_version=row.mutant_version,
+            settings=row.settings,
+            created_at=row.created_at,
+        )
     )
     return info, row.root_key
 

@@ -5,7 +5,7 @@ seconds, the wording of failures, and the order of arrival (the keys inside the 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from mutant.storage.candidates import load_candidates
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
-from mutant.storage.schema import ComponentRow, GoldenRow, PathRow, TraceRow, WeightsRow
+from mutant.storage.schema import ComponentRow, GoldenRow, PathRow, TaskRow, TraceRow, WeightsRow
 from mutant.storage.store import Store
 
 
@@ -39,7 +39,8 @@ def _rows(connection: Connection) -> Iterator[list[Any]]:
     all_runs, all_paths = runs.load_runs(connection), load_paths(connection)
     root = connection.scalar(select(PathRow.id).where(PathRow.key == root_key))
     yield ["system", {k: v for k, v in asdict(info).items() if k != "created_at"}, root]
-    yield from (["task", task.to_json()] for task in catalog.load_tasks(connection))
+    tasks = select(TaskRow.position, TaskRow.name, TaskRow.uri, TaskRow.fingerprint, TaskRow.data)
+    yield from (["task", *task] for task in connection.execute(tasks.order_by(TaskRow.position)))
     yield from (_run(run) for run in all_runs)
     for run in all_runs:
         for segment in run.segments:
@@ -73,7 +74,9 @@ def _facts(connection: Connection) -> Iterator[list[Any]]:
     goldens = select(PathRow.id, row.digest, row.backend, row.versions, row.batch_shape)
     goldens = goldens.join(PathRow, PathRow.key == row.path_key).order_by(PathRow.id)
     yield from (["golden", *golden] for golden in connection.execute(goldens))
-    evaluations = ([e.path, e.task, e.split, e.fingerprint, e.accuracy, e.examples] for e in facts.load_evaluations(connection))
+    evaluations = (
+        [e.path, e.task, e.split, e.fingerprint, e.accuracy, e.examples] for e in facts.load_evaluations(connection)
+    )
     yield from (["evaluation", *evaluation] for evaluation in sorted(evaluations))
     for b in facts.load_baselines(connection):
         accuracies = [b.validation_accuracy, b.test_accuracy]

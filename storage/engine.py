@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-from mutant.storage.faults import translated
+from mutant.storage.faults import decoding, translated
 from mutant.storage.jsons import canonical
 from mutant.storage.schema import APPLICATION_ID
 from mutant.storage.url import database_file, label
@@ -38,7 +38,7 @@ def inspect(url: URL) -> Inspected:
     """Look at a database without changing it. Raises UserError when it is missing, damaged or not ours."""
     path = database_file(url)
     _check_file(path, label(url))
-    with translated(url), closing(_read_only(path, 5.0)) as connection:
+    with translated(url), decoding(url), closing(_read_only(path, 5.0)) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if application != APPLICATION_ID and tables:

@@ -4,22 +4,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Any
-
-import numpy as np
-from safetensors import SafetensorError
 
 from mutant.component import Component, Spec
 from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import from_dict, to_dict
 from mutant.path import Part, Path
-from mutant.storage import card, weights
+from mutant.storage import weights
+from mutant.storage.card import model_card
+from mutant.storage.checks import checked
 from mutant.storage.faults import DECODING
-from mutant.storage.jsons import canonical
-from mutant.storage.records import SystemInfo
+from mutant.storage.records import Evaluation, SystemInfo
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 from mutant.tasks.task import Task
@@ -30,20 +28,177 @@ MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exported directory holds: enough to predict, and where it came from (`lineage`: the path first)."""
+    """What an exported directory holds: a path (without its optimizer's momentum), its components by digest, its task.
+
+    `config` is the whole of config.json, with the root, the lineage and the accuracies.
+    """
 
     path: Path
     components: Mapping[str, Component]
     task: Task
-    system: SystemInfo
-    lineage: tuple[Mapping[str, Any], ...]
+    config: Mapping[str, Any]
 
     def __hash__(self) -> int:
         return hash(self.path.id)
 
 
-def export_task(store: Store, task: str, directory: FilePath) -> FilePath:
+def export_task(store: Store, task: str, directory: FilePath | str) -> FilePath:
     """Write the task's best path to `directory`, whole or not at all; the directory.
 
-    Raises UserError for an unknown task, one without a path, or a directory that is not empty.
+    Raises UserError for an unknown task, one without a path, a directory that is not empty, or a full disk.
     """
+    target = FilePath(directory).expanduser().absolute()
+    wanted, path = store.task(task), store.best(task)
+    if path is None:
+        raise UserError(f"Task '{task}' has no trained path yet.", hint=f"Train one with: mutant evolve {task}")
+    _check_target(target)
+    components = store.components(part.digest for part in path.parts)
+    lineage, tasks = store.ancestors(path.id), {known.name: known for known in store.tasks()}
+    evaluations = [e for e in store.evaluations(task) if e.path == path.id]
+    arrays = {
+        f"{part.slot}/{name}": array for part in path.parts for name, array in components[part.digest].arrays.items()
+    }
+    config = _config(store.info, wanted, path, lineage, evaluations)
+    files = {
+        MODEL: weights.encode(arrays),
+        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        CARD: model_card(store.info, wanted, path, lineage, evaluations, tasks).encode(),
+    }
+    try:
+        _write(target, files)
+    except OSError as error:
+        raise UserError(
+            f"'{directory}' cannot be written: {error.strerror}.", hint="Nothing was left there."
+        ) from error
+    return target
+
+
+def _check_target(target: FilePath) -> None:
+    if target.is_dir():
+        if any(target.iterdir()):
+            raise UserError(f"The directory '{target}' is not empty.", hint="Name a new one.")
+    elif target.exists() or target.is_symlink():
+        raise UserError(f"'{target}' is not a directory.", hint="Name a new one.")
+
+
+def _write(target: FilePath, files: Mapping[str, bytes]) -> None:
+    """Write the files to a directory beside `target`, then give it that name: it is there whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = FilePath(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        for name, data in files.items():
+            with (beside / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        beside.chmod(0o755)
+        beside.rename(target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _config(
+    info: SystemInfo, task: Task, path: Path, lineage: Sequence[Path], evaluations: Sequence[Evaluation]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "task": task.to_json(),
+        "path": {
+            "id": path.id,
+            "version": path.version,
+            "parent": path.parent,
+            "quality": path.quality,
+            "flops": path.flops,
+            "hyperparameters": path.hyperparameters.to_dict(),
+            "probabilities": dict(path.probabilities),
+        },
+        "preprocessing": {
+            "image_size": path.hyperparameters.image_size,
+            "input": "RGB, uint8",
+            "resize": "the whole image, bilinear, antialiased",
+            "normalisation": "inside the network",
+        },
+        "parts": [
+            {
+                "slot": part.slot,
+                "spec": json.loads(part.spec.to_json()),
+                "digest": part.digest,
+                "depth": part.depth,
+                "trained_by": part.trained_by,
+                "task": part.task,
+            }
+            for part in path.parts
+        ],
+        "root": {**asdict(info), "created_at": info.created_at.isoformat()},
+        "lineage": [
+            {
+                "id": one.id,
+                "version": one.version,
+                "task": one.task,
+                "quality": one.quality,
+                "mutations": [to_dict(mutation) for mutation in one.mutations],
+            }
+            for one in lineage
+        ],
+        "accuracy": {e.split: {"accuracy": e.accuracy, "examples": e.examples} for e in evaluations},
+    }
+
+
+def load_export(directory: FilePath | str) -> Exported:
+    """Read what `export_task` wrote; every digest is checked. Raises UserError when anything is missing or differs."""
+    source = FilePath(directory).expanduser()
+    try:
+        text, data = (source / CONFIG).read_bytes(), (source / MODEL).read_bytes()
+    except OSError as error:
+        raise UserError(f"'{directory}' holds no exported task: {error.strerror}: {error.filename}.") from error
+    try:
+        return _exported(json.loads(text), weights.decode(data))
+    except DECODING as error:
+        raise UserError(
+            f"The exported task in '{directory}' is damaged ({error}).", hint="Export it again with: mutant export"
+        ) from error
+
+
+def _exported(config: Mapping[str, Any], arrays: Mapping[str, Any]) -> Exported:
+    if config["format"] != FORMAT:
+        raise ValueError(f"format {config['format']}; this version of mutant reads {FORMAT}")
+    components: dict[str, Component] = {}
+    parts: list[Part] = []
+    for entry in config["parts"]:
+        slot, spec = str(entry["slot"]), checked(Spec.from_json(json.dumps(entry["spec"])))
+        own = {name.removeprefix(f"{slot}/"): a for name, a in arrays.items() if name.startswith(f"{slot}/")}
+        component = Component(spec, own)
+        if component.digest != entry["digest"]:
+            raise ValueError(f"the weights of '{slot}' are not those of digest {str(entry['digest'])[:12]}")
+        components[component.digest] = component
+        parts.append(
+            checked(
+                Part(
+                    slot,
+                    spec,
+                    component.digest,
+                    component.n_parameters,
+                    int(entry["depth"]),
+                    trained_by=str(entry["trained_by"]),
+                    task=entry["task"],
+                )
+            )
+        )
+    task, of_path = Task.from_json(config["task"]), config["path"]
+    path = checked(
+        Path(
+            id=str(of_path["id"]),
+            task=task.name,
+            parent=of_path["parent"],
+            parts=tuple(parts),
+            hyperparameters=checked(Hyperparameters.from_dict(of_path["hyperparameters"])),
+            mutations=tuple(checked(from_dict(mutation)) for mutation in config["lineage"][0]["mutations"]),
+            probabilities=of_path["probabilities"],
+            quality=float(of_path["quality"]),
+            flops=float(of_path["flops"]),
+        )
+    )
+    if path.version != of_path["version"]:
+        raise ValueError(f"its path's version is not {str(of_path['version'])[:12]}")
+    return Exported(path, components, task, config)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 from mutant.outcome import Cost
 from mutant.storage import weights
 from mutant.storage.catalog import task_key
+from mutant.storage.checks import checked
 from mutant.storage.paths import path_key
 from mutant.storage.records import Baseline, Evaluation, Event, Golden, now
 from mutant.storage.schema import BaselineRow, EvaluationRow, EventRow, GoldenRow, PathRow, TaskRow
@@ -41,7 +42,7 @@ def load_golden(connection: Connection, path: str) -> Golden | None:
     if row is None:
         return None
     arrays = weights.read_arrays(connection, weights.GOLDEN, row.digest)
-    return Golden(arrays["images"], arrays["logits"], row.backend, row.versions, tuple(row.batch_shape))
+    return checked(Golden(arrays["images"], arrays["logits"], row.backend, row.versions, tuple(row.batch_shape)))
 
 
 def write_evaluation(connection: Connection, evaluation: Evaluation) -> None:
@@ -69,7 +70,7 @@ def load_evaluations(connection: Connection, task: str | None = None) -> tuple[E
     )
     if task is not None:
         query = query.where(row.task_key == task_key(connection, task))
-    return tuple(Evaluation(*found) for found in connection.execute(query))
+    return tuple(checked(Evaluation(*found)) for found in connection.execute(query))
 
 
 def write_baseline(connection: Connection, baseline: Baseline) -> None:
@@ -101,15 +102,17 @@ def load_baselines(connection: Connection, task: str | None = None) -> tuple[Bas
     if task is not None:
         query = query.where(BaselineRow.task_key == task_key(connection, task))
     return tuple(
-        Baseline(
-            name=row.name,
-            task=row.task,
-            validation_accuracy=row.validation_accuracy,
-            test_accuracy=row.test_accuracy,
-            n_parameters=row.n_parameters,
-            hyperparameters=row.hyperparameters,
-            cost=Cost(row.seconds, row.examples, row.flops),
-            at=row.at,
+        checked(
+            Baseline(
+                name=row.name,
+                task=row.task,
+                validation_accuracy=row.validation_accuracy,
+                test_accuracy=row.test_accuracy,
+                n_parameters=row.n_parameters,
+                hyperparameters=row.hyperparameters,
+                cost=checked(Cost(row.seconds, row.examples, row.flops)),
+                at=row.at,
+            )
         )
         for row in connection.execute(query)
     )
@@ -124,4 +127,4 @@ def load_events(connection: Connection, run: int | None = None) -> tuple[Event, 
     query = select(EventRow.id, EventRow.run, EventRow.kind, EventRow.data, EventRow.at).order_by(EventRow.id)
     if run is not None:
         query = query.where(EventRow.run == run)
-    return tuple(Event(*row) for row in connection.execute(query))
+    return tuple(checked(Event(*row)) for row in connection.execute(query))

@@ -42,7 +42,7 @@ def translated(url: URL) -> Generator[None]:
         if not isinstance(error, DBAPIError) or error.orig is None:
             raise (error.orig or error) from None
         raise _explained(error.orig, label(url)) from error
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError) as error:
         raise _explained(error, label(url)) from error
 
 
@@ -87,6 +87,8 @@ def _explained(error: BaseException, name: str) -> UserError:
             )
         case sqlite3.SQLITE_TOOBIG:
             return UserError(f"A value is too big for '{name}' ({error}).", hint="One component can have 1 GB at most.")
+        case sqlite3.SQLITE_CONSTRAINT:
+            return Conflict(f"'{name}' refused what was to be written, because it contradicts what is there ({error}).")
         case sqlite3.SQLITE_NOTADB:
             return Damaged(f"'{name}' is not a database.", hint="Name another with --db, or make one with: mutant init")
         case _:

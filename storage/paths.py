@@ -12,6 +12,7 @@ from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Mutation, from_dict
 from mutant.path import Part, Path
 from mutant.storage import weights
+from mutant.storage.checks import checked
 from mutant.storage.schema import CandidateRow, ComponentRow, MutationRow, PartRow, PathRow, TaskRow, TraceRow
 from mutant.tasks.errors import UserError
 
@@ -72,16 +73,18 @@ def load_paths(connection: Connection, where: ColumnElement[bool] | None = None)
     parts = _parts(connection, condition)
     mutations = _mutations(connection, condition)
     return tuple(
-        Path(
-            id=row.id,
-            task=row.name,
-            parent=row.parent,
-            parts=parts.get(row.key, ()),
-            hyperparameters=Hyperparameters.from_dict(row.hyperparameters),
-            mutations=mutations.get(row.key, ()),
-            probabilities=row.probabilities,
-            quality=row.quality,
-            flops=row.flops,
+        checked(
+            Path(
+                id=row.id,
+                task=row.name,
+                parent=row.parent,
+                parts=parts.get(row.key, ()),
+                hyperparameters=checked(Hyperparameters.from_dict(row.hyperparameters)),
+                mutations=mutations.get(row.key, ()),
+                probabilities=row.probabilities,
+                quality=row.quality,
+                flops=row.flops,
+            )
         )
         for row in rows
     )
@@ -115,7 +118,8 @@ def _parts(connection: Connection, condition: ColumnElement[bool]) -> dict[int, 
             digest, spec, n_parameters = components[component]
             trained_by, task = ("", None) if maker is None else makers[maker]
             momentum = None if trace is None else traces[trace]
-            part = shared[place] = Part(slot, spec, digest, n_parameters, depth, trained_by, task, momentum)
+            part = Part(slot, spec, digest, n_parameters, depth, trained_by, task, momentum)
+            shared[place] = checked(part)
         parts[key].append(part)
     return {key: tuple(of_path) for key, of_path in parts.items()}
 
@@ -127,7 +131,7 @@ def _components_of(connection: Connection, condition: ColumnElement[bool]) -> di
     found: dict[int, tuple[str, Spec, int]] = {}
     for key, digest, text, n_parameters in connection.execute(query.where(ComponentRow.key.in_(used))):
         if text not in specs:
-            specs[text] = Spec.from_json(text)
+            specs[text] = checked(Spec.from_json(text))
         found[key] = (digest, specs[text], n_parameters)
     return found
 
@@ -153,7 +157,7 @@ def _mutations(connection: Connection, condition: ColumnElement[bool]) -> dict[i
     )
     mutations: defaultdict[int, list[Mutation]] = defaultdict(list)
     for key, kind, data in connection.execute(query):
-        mutations[key].append(from_dict({"kind": kind, **data}))
+        mutations[key].append(checked(from_dict({"kind": kind, **data})))
     return {key: tuple(of_path) for key, of_path in mutations.items()}
 
 

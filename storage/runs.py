@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
+from mutant.storage.checks import checked
 from mutant.storage.faults import Conflict
 from mutant.storage.records import Run, RunState, Segment, SegmentKey, now
 from mutant.storage.schema import CandidateRow, PathRow, RunRow, SegmentRow, TaskRow
@@ -19,7 +20,8 @@ def load_runs(connection: Connection, where: ColumnElement[bool] | None = None) 
         segments[segment.run].append(segment)
     rows = connection.execute(select(RunRow.__table__).where(condition).order_by(RunRow.id))
     return tuple(
-        Run(row.id, row.config, tuple(segments[row.id]), row.state, row.started_at, row.ended_at) for row in rows
+        checked(Run(row.id, row.config, tuple(segments[row.id]), row.state, row.started_at, row.ended_at))
+        for row in rows
     )
 
 
@@ -33,7 +35,7 @@ def load_segments(connection: Connection, where: ColumnElement[bool] | None = No
         .where(true() if where is None else where)
         .order_by(SegmentRow.run, SegmentRow.segment)
     )  # fmt: skip
-    return tuple(Segment(*row) for row in connection.execute(query))
+    return tuple(checked(Segment(*row)) for row in connection.execute(query))
 
 
 def winners(connection: Connection, where: ColumnElement[bool] | None = None) -> dict[str, int]:

@@ -174,7 +174,11 @@ def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], ba
     report = replace(report, differing=differing, largest_difference=largest)
     if elsewhere:
         return replace(report, verdict="not comparable", reason=elsewhere)
-    why = "a component has changed" if report.component else "every component is as it was, but the program computes otherwise"
+    why = (
+        "a component has changed"
+        if report.component
+        else "every component is as it was, but the program computes otherwise"
+    )
     return replace(report, reason=why)
 
 

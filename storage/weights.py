@@ -13,8 +13,10 @@ from safetensors.numpy import save
 from sqlalchemy import Connection, insert, select
 
 from mutant.component import Arrays, Component, Spec, content_digest
+from mutant.storage.checks import checked
 from mutant.storage.faults import Damaged
 from mutant.storage.schema import ComponentRow, WeightsRow
+from mutant.tasks.errors import UserError
 
 _tensors: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = deserialize
 TRACE = Spec.of("trace")
@@ -48,14 +50,11 @@ class Blob:
 
 
 def encode(arrays: Arrays) -> bytes:
-    """Safetensors of `arrays`; raises ValueError for a type that they cannot hold exactly, or for too many bytes."""
+    """Safetensors of `arrays`; raises ValueError for a type that they cannot hold exactly."""
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES.values() or array.dtype.byteorder == ">":
             raise ValueError(f"array '{name}' has the type {array.dtype.str}, which cannot be stored")
-    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    if len(data) > LARGEST:
-        raise ValueError(f"arrays of {len(data):,} bytes; one component can have {LARGEST:,} at most")
-    return data
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 def decode(data: bytes | memoryview) -> dict[str, np.ndarray[Any, Any]]:
@@ -79,12 +78,19 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def component_blob(component: Component) -> Blob:
-    return Blob(component.digest, encode(component.arrays))
+    return _blob(component.digest, str(component.spec), component.arrays)
 
 
 def arrays_blob(spec: Spec, arrays: Arrays) -> Blob:
     """A blob of arrays that are no component, such as a trace; `spec` says what they are."""
-    return Blob(content_digest(spec, arrays), encode(arrays))
+    return _blob(content_digest(spec, arrays), str(spec), arrays)
+
+
+def _blob(digest: str, what: str, arrays: Arrays) -> Blob:
+    data = encode(arrays)
+    if len(data) > LARGEST:
+        raise UserError(f"{what} has {len(data):,} bytes of weights; the database takes {LARGEST:,} at most.")
+    return Blob(digest, data)
 
 
 def put(connection: Connection, blobs: Iterable[Blob]) -> None:
@@ -103,7 +109,7 @@ def specs(connection: Connection, digests: Sequence[str]) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
     for some in chunks(digests):
         rows = connection.execute(select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.digest.in_(some)))
-        found.update({digest: Spec.from_json(spec) for digest, spec in rows})
+        found.update({digest: checked(Spec.from_json(spec)) for digest, spec in rows})
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class ArrayContent:
         return f"example {index}"
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         yield lambda index: from_array(self.pixels[index])
 
     def take(self, indices: NDArray[np.int64]) -> ArrayContent:
@@ -73,11 +73,12 @@ class BlobContent:
         return self.names[index]
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         yield lambda index: decode(self.blobs[index], limits)
 
     def take(self, indices: NDArray[np.int64]) -> BlobContent:
-        return BlobContent([self.blobs[i] for i in indices], [self.names[i] for i in indices])
+        order: list[int] = indices.tolist()
+        return BlobContent([self.blobs[i] for i in order], [self.names[i] for i in order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +95,12 @@ class FileContent:
         return self.names[index]
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         yield lambda index: decode(read_file(self.root / self.names[index], limits), limits)
 
     def take(self, indices: NDArray[np.int64]) -> FileContent:
-        return FileContent(self.root, [self.names[i] for i in indices])
+        order: list[int] = indices.tolist()
+        return FileContent(self.root, [self.names[i] for i in order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +117,17 @@ class ZipContent:
         return self.names[index]
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         with open_zip(self.path) as archive:
             yield lambda index: decode(read_entry(archive, self.names[index], limits.max_bytes), limits)
 
     def take(self, indices: NDArray[np.int64]) -> ZipContent:
-        return ZipContent(self.path, [self.names[i] for i in indices])
+        order: list[int] = indices.tolist()
+        return ZipContent(self.path, [self.names[i] for i in order])
 
 
 @contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def open_zip(path: Path) -> Generator[zipfile.ZipFile]:
     """The archive opened for reading; raises UserError when there is none or it is damaged."""
     try:
         archive = zipfile.ZipFile(path)
@@ -176,13 +179,13 @@ class ChainContent:
         return len(self.part)
 
     def name(self, index: int) -> str:
-        return self.parts[self.part[index]].name(int(self.index[index]))
+        return self.parts[int(self.part[index])].name(int(self.index[index]))
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         with ExitStack() as stack:
             readers = [stack.enter_context(part.reader(limits)) for part in self.parts]
-            yield lambda index: readers[self.part[index]](int(self.index[index]))
+            yield lambda index: readers[int(self.part[index])](int(self.index[index]))
 
     def take(self, indices: NDArray[np.int64]) -> ChainContent:
         return ChainContent(self.parts, self.part[indices], self.index[indices])

@@ -48,9 +48,7 @@ class Budget:
             return True
 
 
-def decode_all(
-    content: Content, indices: Sequence[int], limits: Limits, budget: Budget
-) -> list[Decoded | Failure]:
+def decode_all(content: Content, indices: Sequence[int], limits: Limits, budget: Budget) -> list[Decoded | Failure]:
     """For each index the decoded image or its failure, in order."""
     with content.reader(limits) as read:
         return list(map_indices(lambda index: _decode_one(content, read, index, budget), indices))

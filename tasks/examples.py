@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -90,12 +90,13 @@ class Examples:
     def subset(self, indices: NDArray[np.integer]) -> Examples:
         """The examples at `indices`, in that order."""
         places = np.asarray(indices, dtype=np.int64)
+        order: list[int] = places.tolist()
         return Examples(
             labels=self.labels[places],
-            hashes=tuple(self.hashes[i] for i in places),
+            hashes=tuple(self.hashes[i] for i in order),
             content=self.content.take(places),
             limits=self.limits,
-            decoded=tuple(self.decoded[i] for i in places),
+            decoded=tuple(self.decoded[i] for i in order),
         )
 
     def _each(self, size: int, order: Sequence[int], change: Callable[[int, Pixels], Pixels]) -> Pixels:
@@ -110,7 +111,7 @@ class Examples:
         return result
 
     @contextmanager
-    def _reader(self) -> Iterator[Reader]:
+    def _reader(self) -> Generator[Reader]:
         if all(image is not None for image in self.decoded):
             yield self._kept
             return

@@ -9,13 +9,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mutant.tasks.errors import UserError
-from mutant.tasks.limits import Limits
+from mutant.tasks.limits import DEFAULT_LIMITS, Limits
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 """Pillow decoders that are used. Those that run other programs (EPS) or read other files (FPX, WMF) are not."""
 
 EXTENSIONS = frozenset(
-    [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"]
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+    ]
 )
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, the paper that drawings and logos with alpha are made for."""
@@ -36,7 +52,7 @@ class ImageError(UserError):
     """One image that cannot be used, and why."""
 
 
-def decode(data: bytes, limits: Limits = Limits()) -> NDArray[np.uint8]:
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """RGB pixels [h, w, 3] of an encoded image: first frame, upright (EXIF), 8 bits, alpha over `BACKGROUND`.
 
     Raises ImageError for bytes that are no image of `FORMATS`, are damaged, or exceed the limits; the size is looked
@@ -50,9 +66,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > limits.max_pixels:
-                raise ImageError(
-                    f"{width} x {height} pixels are more than the limit of {limits.max_pixels:,} pixels."
-                )
+                raise ImageError(f"{width} x {height} pixels are more than the limit of {limits.max_pixels:,} pixels.")
             image.load()
             return np.array(_upright(_to_rgb(image), image), dtype=np.uint8)
     except ImageError:

@@ -23,3 +23,6 @@ class Limits:
     max_examples: int = 5_000_000
     max_skipped: float = 0.01
     decoded_budget: int = 512 * 2**20
+
+
+DEFAULT_LIMITS = Limits()

@@ -13,7 +13,7 @@ from mutant.tasks.content import ChainContent, Pixels
 from mutant.tasks.decoding import Budget, Decoded, Failure, decode_all, skipped_notes
 from mutant.tasks.errors import UserError, printable
 from mutant.tasks.examples import Examples
-from mutant.tasks.limits import Limits
+from mutant.tasks.limits import DEFAULT_LIMITS, Limits
 from mutant.tasks.raw import RawTask
 from mutant.tasks.slicing import Selection, select
 from mutant.tasks.splits import Example, Resolved, fingerprint, resolve
@@ -44,7 +44,7 @@ class Source(Protocol):
         ...
 
 
-def load(uri: str, *, name: str | None = None, limits: Limits = Limits()) -> LoadedTask:
+def load(uri: str, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> LoadedTask:
     """The task at `uri`, called `name` (by default after its file, data set or sample).
 
     Raises UserError for whatever is wrong with the URI or its content.
@@ -96,21 +96,19 @@ def _sizes(sizes: Mapping[str, int]) -> str:
 
 
 def _overlap(first: Sequence[Selection], second: Sequence[Selection]) -> int:
-    return sum(
-        max(0, min(a.stop, b.stop) - max(a.start, b.start)) for a in first for b in second if a.split == b.split
-    )
+    return sum(max(0, min(a.stop, b.stop) - max(a.start, b.start)) for a in first for b in second if a.split == b.split)
 
 
-def _chain(
-    raw: RawTask, chosen: Mapping[str, tuple[str, tuple[Selection, ...]]]
-) -> tuple[ChainContent, list[str]]:
+def _chain(raw: RawTask, chosen: Mapping[str, tuple[str, tuple[Selection, ...]]]) -> tuple[ChainContent, list[str]]:
     """All chosen images after one another, split by split, and their class names."""
     place = {split.name: position for position, split in enumerate(raw.splits)}
     selections = [selection for _, parts in chosen.values() for selection in parts]
     ranges = [np.arange(s.start, s.stop, dtype=np.int64) for s in selections] or [np.empty(0, np.int64)]
     parts = [np.full(s.stop - s.start, place[s.split], dtype=np.int64) for s in selections] or [np.empty(0, np.int64)]
     chain = ChainContent(tuple(s.content for s in raw.splits), np.concatenate(parts), np.concatenate(ranges))
-    labels = [raw.class_names[i] for s in selections for i in raw.splits[place[s.split]].labels[s.start : s.stop]]
+    labels: list[str] = []
+    for s in selections:
+        labels += [raw.class_names[i] for i in raw.splits[place[s.split]].labels[s.start : s.stop].tolist()]
     return chain, labels
 
 

@@ -22,9 +22,7 @@ class RawSplit:
 
     def __post_init__(self) -> None:
         if len(self.content) != len(self.labels):
-            raise UserError(
-                f"Split '{self.name}' has {len(self.content):,} images but {len(self.labels):,} labels."
-            )
+            raise UserError(f"Split '{self.name}' has {len(self.content):,} images but {len(self.labels):,} labels.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +34,12 @@ class RawTask:
     source_version: str | None = None
     licence: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [split.name for split in self.splits]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"The source has more than one split that means '{twice[0]}'.")
 
 
 def index_labels(labels: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int32]]]:

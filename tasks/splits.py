@@ -82,7 +82,7 @@ def _disjoint(
     hashes = {name: {example.hash for example in examples} for name, examples in splits.items()}
     kept = dict(splits)
     notes: tuple[str, ...] = ()
-    for name, others in (("validation", ("test",)), ("train", ("validation", "test"))):
+    for name, others in (("validation", ("test",)), ("train", ("test", "validation"))):
         for other in others:
             if name in kept and other in kept:
                 before = len(kept[name])
@@ -123,9 +123,7 @@ def _check_classes(splits: Mapping[str, Sequence[Example]]) -> None:
                 hint="Every class needs training examples that are in no other split.",
             )
     if len(trained) < 2:
-        raise UserError(
-            f"There is only one class, '{next(iter(trained))}'.", hint="A task needs at least two classes."
-        )
+        raise UserError(f"There is only one class, '{next(iter(trained))}'.", hint="A task needs at least two classes.")
 
 
 def _hold_out(

@@ -23,6 +23,10 @@ def map_indices(function: Callable[[int], T], indices: Sequence[int]) -> Iterato
     if workers() == 1 or len(chunks) < 2:
         yield from map(function, indices)
         return
+
+    def each(chunk: Sequence[int]) -> list[T]:
+        return [function(index) for index in chunk]
+
     with ThreadPoolExecutor(workers()) as pool:
-        for results in pool.map(lambda chunk: [function(index) for index in chunk], chunks):
+        for results in pool.map(each, chunks):
             yield from results

@@ -1,6 +1,6 @@
 """The grammar of task URIs: `scheme:target?option=value&option=value`.
 
-Options are written as they are meant: `+` is a plus, and only `%25`, `%26` and `%3F` (for `%`, `&` and `?`) are escapes,
+Options are written as they are meant: `+` is a plus, and only `%25`, `%26` and `%3F` (`%`, `&`, `?`) are escapes,
 so that `?train=train[:90%]+extra` needs none.
 """
 
@@ -129,9 +129,11 @@ def _no_scheme(text: str) -> UserError:
         found = path.exists() and bool(word)
     except (OSError, ValueError):
         found = False
-    if found:
+    if found and not path.is_char_device():
         suffixes = {".csv": "csv", ".tsv": "csv", ".npz": "arrays", ".gz": "arrays"}
-        return UserError(f"'{word}' is no task URI.", hint=f"Did you mean {suffixes.get(path.suffix, 'folder')}:{word} ?")
+        return UserError(
+            f"'{word}' is no task URI.", hint=f"Did you mean {suffixes.get(path.suffix, 'folder')}:{word} ?"
+        )
     return UserError(f"'{word}' is no task URI.", hint=f"Write {_EXAMPLES}. See: mutant tasks")
 
 

@@ -1,5 +1,6 @@
 """Small systems made by hand: a root of three components, and children whose weights are random numbers."""
 
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 import ml_dtypes
@@ -68,12 +69,14 @@ def planned(task: str, parent: Path, child: int, seed: int = 0, mutations: tuple
     return Planned(child, candidate, Hyperparameters(momentum=None, image_size=SIZE), probabilities, "pool-1", 1.5)
 
 
-def trained(plan: Planned, parent: Path, *, quality: float | None = None, seconds: float = 1.0) -> Trained:
+def trained(
+    plan: Planned, parent: Path, *, quality: float | None = None, seconds: float = 1.0, width: int = 4
+) -> Trained:
     """What training the plan would give: a new norm, an adapter and a head, with traces; the rest shared."""
     candidate, made, traces = plan.candidate, {}, {}
     parts = [p for p in parent.parts if p.slot in ("embedding", "block_00")]
     for slot in ("adapter_00", "norm", "head"):
-        new = component(f"toy/{slot}", derive(candidate.id, slot))
+        new = component(f"toy/{slot}", derive(candidate.id, slot), width)
         trace = {name: array.astype(ml_dtypes.bfloat16) for name, array in new.arrays.items()}
         digest = content_digest(Spec.of("trace"), trace)
         made[new.digest], traces[digest] = new, trace
@@ -87,7 +90,7 @@ def trained(plan: Planned, parent: Path, *, quality: float | None = None, second
     return Trained(path, made, traces, (quality / 2, quality), Cost(seconds=seconds, examples=512, flops=1e9))
 
 
-def forward(path: Path, components: dict[str, Component], images: np.ndarray) -> np.ndarray:
+def forward(path: Path, components: Mapping[str, Component], images: np.ndarray) -> np.ndarray:
     """A network that every array of the path has a share in."""
     x = images.reshape(len(images), -1)[:, :4].astype(np.float32) / 255
     for used in path.parts:
@@ -96,7 +99,7 @@ def forward(path: Path, components: dict[str, Component], images: np.ndarray) ->
     return x
 
 
-def sample_golden(path: Path, components: dict[str, Component], backend: str = "cpu") -> Golden:
+def sample_golden(path: Path, components: Mapping[str, Component], backend: str = "cpu") -> Golden:
     images = np.random.default_rng(derive(path.id)).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
     return Golden(images, forward(path, components, images), backend, VERSIONS, (64, SIZE, SIZE, 3))
 
@@ -120,6 +123,6 @@ def grow(store: Store, *tasks: str, children: int = 2) -> list[Path]:
     winners: list[Path] = []
     for segment in run.segments:
         parent = winners[-1] if winners else store.root()
-        winners.append(grow_segment(store, segment.key, segment.task, parent, children=children))
+        winners.append(grow_segment(store, segment.key, segment.task, parent, children=children, seed=run.id))
     store.finish_run(run.id)
     return winners

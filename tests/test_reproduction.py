@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def lineage(seed, root, rules, generations, tasks=("a", "a", "b")):
 def test_every_child_is_a_sound_path(seed, preset, conv, start):
     rules = replace(PRESETS[preset].rules, start=start)
     line = lineage(seed, CONV_ROOT if conv else ROOT, rules, 4)
-    for child, parent in zip(line[:-1], line[1:], strict=True):
+    for child, parent in pairwise(line):
         assert child.parts[-1].slot == HEAD
         assert child.slots[HEAD].trained_by == child.id
         assert child.parts[-1].spec["features_in"] == child.parts[-2].spec["features"]

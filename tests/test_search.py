@@ -24,7 +24,9 @@ def part(digest: str, size: int = 10, task: str | None = None) -> Part:
     return Part(digest, SPEC, digest, size, task=task)
 
 
-def path(name: str, *parts: Part, task: str | None = "a", parent: str = "root", quality: float = 0.5, flops: float = 0.0):
+def path(
+    name: str, *parts: Part, task: str | None = "a", parent: str = "root", quality: float = 0.5, flops: float = 0.0
+):
     return Path(name, task, parent, parts, Hyperparameters(), quality=quality, flops=flops)
 
 
@@ -36,7 +38,9 @@ pools = st.lists(st.tuples(st.sampled_from("abcd"), st.sets(st.sampled_from("uvw
 
 @given(sizes, pools, st.sets(st.sampled_from("uvwxyz"), min_size=1), st.sampled_from("abcde"))
 def test_accounted_parameters_equal_a_count_by_hand(sizes, pools, mine, task):
-    paths = tuple(path(f"p{i}", *(part(d, sizes[d]) for d in sorted(used)), task=t) for i, (t, used) in enumerate(pools))
+    paths = tuple(
+        path(f"p{i}", *(part(d, sizes[d]) for d in sorted(used)), task=t) for i, (t, used) in enumerate(pools)
+    )
     pool = Pool(ROOT, paths)
     expected = 0.0
     for digest in sorted(mine):
@@ -48,7 +52,9 @@ def test_accounted_parameters_equal_a_count_by_hand(sizes, pools, mine, task):
 
 @given(sizes, st.dictionaries(st.sampled_from("abcd"), st.sets(st.sampled_from("uvwxyz")), max_size=4))
 def test_the_tasks_accounted_parameters_sum_to_the_pools(sizes, used):
-    paths = tuple(path(task, *(part(d, sizes[d]) for d in sorted(digests)), task=task) for task, digests in used.items())
+    paths = tuple(
+        path(task, *(part(d, sizes[d]) for d in sorted(digests)), task=task) for task, digests in used.items()
+    )
     pool = Pool(ROOT, paths)
     total = sum(accounted_parameters(p.parts, p.task or "", pool) for p in paths)
     assert total == pytest.approx(sum(sizes[d] for d in set().union(*used.values())))
@@ -69,7 +75,8 @@ def test_retention_compares_with_the_same_task_parent_and_always_takes_cross_tas
     other = path("other", part("y"), task="b", quality=0.9)
     pool = Pool(ROOT, (other, parent))
     better, equal, worse = (
-        path(name, part("z"), parent="parent", quality=q) for name, q in (("better", 0.7), ("equal", 0.6), ("worse", 0.5))
+        path(name, part("z"), parent="parent", quality=q)
+        for name, q in (("better", 0.7), ("equal", 0.6), ("worse", 0.5))
     )
     from_root = path("from-root", part("z"), parent="root", quality=0.1)
     from_other = path("from-other", part("z"), parent="other", quality=0.1)
@@ -134,9 +141,7 @@ def test_own_paths_are_asked_best_first_then_the_others_in_any_order():
 
 def test_without_cross_task_parents_only_own_paths_and_the_root_are_asked():
     pool = Pool(ROOT, (path("b", part("1"), task="b"),))
-    drawn = {
-        sample_parent(pool, "a", {}, NO_PENALTY, np.random.default_rng(s), cross_task=False).id for s in range(50)
-    }
+    drawn = {sample_parent(pool, "a", {}, NO_PENALTY, np.random.default_rng(s), cross_task=False).id for s in range(50)}
     assert drawn == {"root"}
 
 

@@ -37,7 +37,9 @@ def test_a_child_learns_and_shares_what_it_did_not_clone():
 def test_quality_is_the_best_validation_and_its_parameters_are_kept():
     here = world()
     data = stripes()
-    child = here.train(here.root, [SetHyperparameter("learning_rate", 0.5), HEAD], training=Training(48, 6, 16), data=data)
+    child = here.train(
+        here.root, [SetHyperparameter("learning_rate", 0.5), HEAD], training=Training(48, 6, 16), data=data
+    )
     logits = predict_logits(child.path, here.components, data.validation.images)
     assert (logits.argmax(-1) == data.validation.labels).mean() == child.path.quality
 

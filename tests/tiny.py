@@ -1,6 +1,7 @@
-"""A tiny vision transformer, tiny data, and what is built of them: real components at a size that trains in a moment."""
+"""Tiny networks and data, and what is built of them: real components at a size that trains in a moment."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from mutant.prefix import PrefixCache
 from mutant.train import train
 
 SIZE = 16
+ROOT = hashlib.sha256(b"root").hexdigest()
 CLASSES = 3
 
 
@@ -31,7 +33,11 @@ def vit_chain(blocks: int, features: int = 16) -> list[tuple[str, int, Spec]]:
     return [
         ("embedding", 0, Spec.of("vit/embedding", patch=8, features=features, **grey)),
         ("class_token", 0, Spec.of("vit/class_token", features=features)),
-        ("position_embedding", 0, Spec.of("vit/position_embedding", grid=2, interpolation="bilinear", features=features)),
+        (
+            "position_embedding",
+            0,
+            Spec.of("vit/position_embedding", grid=2, interpolation="bilinear", features=features),
+        ),
         *((block_slot(i), i + 1, block) for i in range(blocks)),
         ("norm", 0, Spec.of("vit/norm", features=features, eps=1e-6)),
     ]
@@ -103,11 +109,11 @@ def world(blocks: int = 3, chain: Sequence[tuple[str, int, Spec]] | None = None)
     for index, (slot, depth, spec) in enumerate(chain or vit_chain(blocks)):
         component = Component(spec, families.initial(spec, np.random.default_rng(index)))
         components[component.digest] = component
-        parts.append(Part(slot, spec, component.digest, component.n_parameters, depth, trained_by="root"))
+        parts.append(Part(slot, spec, component.digest, component.n_parameters, depth, trained_by=ROOT))
     start = Hyperparameters(image_size=SIZE, learning_rate=0.05)
-    root = Path("root", None, None, tuple(parts), start)
+    root = Path(ROOT, None, None, tuple(parts), start)
     root = replace(root, flops=forward_flops([part.spec for part in parts], SIZE))
-    return World(root, components, {}, {"root": root})
+    return World(root, components, {}, {ROOT: root})
 
 
 def stripes(n_train: int = 48, n_validation: int = 24, *, seed: int = 0, key: str = "stripes") -> Dataset:
@@ -122,5 +128,3 @@ def stripes(n_train: int = 48, n_validation: int = 24, *, seed: int = 0, key: st
         return Split(f"{key}/{name}", images, labels)
 
     return Dataset(split("train", n_train), split("validation", n_validation), CLASSES)
-
-

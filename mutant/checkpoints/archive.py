@@ -1,7 +1,7 @@
 """Zip archives of arrays, opened without trust."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LARGEST_RATIO = 20
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path) -> Generator[zipfile.ZipFile]:
     """A zip archive whose members cannot unpack to much more than it holds; its faults become `UserError`."""
     try:
         with zipfile.ZipFile(path) as archive:

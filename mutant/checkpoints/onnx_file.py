@@ -12,8 +12,9 @@ from mutant.tasks.errors import UserError, missing_extra
 def read_onnx(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     """All initializers of an ONNX graph by name.
 
-    PyTorch's export turns `y = x W + b` into MatMul with a nameless matrix and Add with the named bias `NAME.bias`: such a
-    matrix [in, out] is given as `NAME.kernel`. Data outside the file is refused. Raises `MissingExtra` without `onnx`.
+    PyTorch's export turns `y = x W + b` into MatMul with a nameless matrix and Add with the named bias `NAME.bias`:
+    such a matrix [in, out] is given as `NAME.kernel`. Data outside the file is refused. Raises `MissingExtra` without
+    the package `onnx`.
     """
     try:
         import onnx
@@ -21,7 +22,7 @@ def read_onnx(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     except ImportError:
         raise missing_extra("onnx", "onnx") from None
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        graph = onnx.load(str(path), load_external_data=False).graph  # pyright: ignore[reportUnknownMemberType]
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
             raise UserError(f"{path.name} keeps its weights outside the file.")
         arrays = {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in graph.initializer}

@@ -1,14 +1,14 @@
 """The one object language that torch checkpoints need, interpreted: dictionaries, lists, numbers, text and tensors.
 
-A torch file keeps its index in Python's object stream. Its opcodes are listed by the standard library without running them
-(`pickletools.genops`); those that describe data are followed here, and every other one, and every name that is not in
-`_CONSTRUCTORS`, is an error. Nothing is imported and nothing of the file's choosing is called.
+A torch file keeps its index in Python's object stream. Its opcodes are listed by the standard library without running
+them (`pickletools.genops`); those that describe data are followed here, and every other one, and every name that is
+not in `_CONSTRUCTORS` or `_TYPES`, is an error. Nothing is imported and nothing of the file's choosing is called.
 """
 
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from mutant.tasks.errors import UserError
 
@@ -42,10 +42,13 @@ class _Name:
 _MARK = object()
 
 
-def _sizes(value: object) -> tuple[int, ...]:
-    if not isinstance(value, tuple) or not all(type(n) is int and n >= 0 for n in value):  # pyright: ignore[reportUnknownVariableType]
-        raise UserError("a tensor's shape is not a tuple of sizes.")
-    return value  # pyright: ignore[reportUnknownVariableType]
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, tuple):
+        raise UserError("a tensor's shape is not a tuple.")
+    sizes = cast("tuple[object, ...]", value)
+    if not all(type(n) is int and n >= 0 for n in sizes):
+        raise UserError("a tensor's shape is not made of sizes.")
+    return cast("tuple[int, ...]", sizes)
 
 
 def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> TensorRef:
@@ -77,7 +80,7 @@ _TYPES = frozenset(
     for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 )
 _VALUES = frozenset(
-    "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 SHORT_BINSTRING BINSTRING".split()
+    ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 )
 _CONSTANTS: Mapping[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES: Mapping[str, int] = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -147,14 +150,15 @@ class _Machine:
                 self.stack.append([])
             case "TUPLE":
                 self.stack.append(tuple(self.pop_to_mark()))
-            case "SETITEM":
-                self._set(self.pop_many(2))
-            case "SETITEMS":
-                self._set(self.pop_to_mark())
-            case "APPEND":
-                self._extend(self.pop_many(1))
-            case "APPENDS":
-                self._extend(self.pop_to_mark())
+            case "SETITEM" | "SETITEMS":
+                self._set(self.pop_many(2) if name == "SETITEM" else self.pop_to_mark())
+            case "APPEND" | "APPENDS":
+                self._extend(self.pop_many(1) if name == "APPEND" else self.pop_to_mark())
+            case _:
+                self._construct(name, argument)
+
+    def _construct(self, name: str, argument: Any) -> None:
+        match name:
             case "GLOBAL":
                 self.stack.append(_known(argument))
             case "STACK_GLOBAL":
@@ -178,7 +182,7 @@ class _Machine:
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
             raise TypeError("list")
-        self.stack[-1].extend(items)
+        cast("list[Any]", self.stack[-1]).extend(items)
 
 
 def _known(name: str) -> _Name:
@@ -193,12 +197,17 @@ def _apply(function: object, arguments: object) -> object:
     return _CONSTRUCTORS[function.text](*arguments)
 
 
-def _storage(value: object) -> StorageRef:
+def _storage(value: Any) -> StorageRef:
     """('storage', type, key, device, count[, view]): the device is ignored, views are of the oldest files only."""
     match value:
-        case ("storage", _Name(text), str(key), str(), int(count), *rest) if (
-            text in _TYPES and count >= 0 and rest in ([], [None])
-        ):
+        case ("storage", _Name(text), str(key), str(), int(count)) | (
+            "storage",
+            _Name(text),
+            str(key),
+            str(),
+            int(count),
+            None,
+        ) if text in _TYPES and count >= 0:
             return StorageRef(text.removeprefix("torch "), key, count)
         case _:
             raise UserError("a storage of an unknown kind.")

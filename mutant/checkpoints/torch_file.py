@@ -1,7 +1,7 @@
 """PyTorch checkpoints without PyTorch: the tensors of a state dict, from the old stream or the zip format.
 
-The old stream is a magic number, a protocol number, system information, the object, the list of storage keys and the raw
-storages; the zip archive holds `data.pkl` and `data/KEY`. All numbers are little-endian.
+The old stream is a magic number, a protocol number, system information, the object, the list of storage keys and the
+raw storages; the zip archive holds `data.pkl` and `data/KEY`. All numbers are little-endian.
 """
 
 import io

@@ -54,7 +54,7 @@ def family_module(family: str) -> "Family":
 
 
 def build(spec: Spec) -> "Layer":
-    """The layer of `spec` with parameters of the right shapes and no meaning (see `initial`); jit-free and abstract-safe."""
+    """The layer of `spec`: parameters of the right shapes without meaning (see `initial`); can be built abstractly."""
     from flax import nnx
 
     return layer_class(spec.kind)(spec, rngs=nnx.Rngs(0))
@@ -63,11 +63,10 @@ def build(spec: Spec) -> "Layer":
 @lru_cache(maxsize=4096)
 def _abstract(spec: Spec) -> "tuple[Any, tuple[tuple[str, Any], ...]]":
     """Graph definition and (array name, abstract variable) of a spec; nothing is allocated."""
-    from flax import nnx
+    from mutant.families.typed import graph
 
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(spec)))
-    flat: Any = nnx.to_flat_state(state)
-    return graph, tuple(("/".join(map(str, path)), variable) for path, variable in flat)
+    definition, state = graph.split(graph.eval_shape(lambda: build(spec)))
+    return definition, tuple(("/".join(map(str, path)), variable) for path, variable in graph.to_flat_state(state))
 
 
 @lru_cache(maxsize=4096)
@@ -82,18 +81,18 @@ def shapes(spec: Spec) -> Mapping[str, Shape]:
 
 def apply(spec: Spec, arrays: "Mapping[str, jax.Array]", x: "jax.Array") -> "jax.Array":
     """What the component computes on a batch: a pure function of `arrays` and `x`, to be jitted and differentiated."""
-    from flax import nnx
+    from mutant.families.typed import graph
 
-    graph, variables = _abstract(spec)
-    state = nnx.from_flat_state([(tuple(name.split("/")), variable.replace(arrays[name])) for name, variable in variables])
-    return nnx.merge(graph, state)(x)
+    definition, variables = _abstract(spec)
+    flat = [(tuple(name.split("/")), variable.replace(arrays[name])) for name, variable in variables]
+    return graph.merge(definition, graph.from_flat_state(flat))(x)
 
 
 def initial(spec: Spec, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
     """Starting values, drawn in NumPy in the order of the array names (jitting an `init` costs as much as a step).
 
-    Kernels are LeCun truncated normal, biases 0, scales 1, means 0 and variances 1, save where the layer says otherwise:
-    the head's kernel and an adapter's last kernel are 0.
+    Kernels are LeCun truncated normal, biases 0, scales 1, means 0 and variances 1, save where the layer says
+    otherwise: the head's kernel and an adapter's last kernel are 0.
     """
     special = layer_class(spec.kind).initials
     from mutant.families.common import default_initial
@@ -111,6 +110,10 @@ def check_arrays(spec: Spec, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None
         if name not in arrays:
             raise UserError(f"{spec.kind}: array {name!r} is missing.")
         if name not in expected:
-            raise UserError(f"{spec.kind}: array {name!r} is not part of it.", hint=f"Its arrays: {', '.join(expected)}.")
+            raise UserError(
+                f"{spec.kind}: array {name!r} is not part of it.", hint=f"Its arrays: {', '.join(expected)}."
+            )
         if tuple(arrays[name].shape) != expected[name][0]:
-            raise UserError(f"{spec.kind}: array {name!r} has shape {arrays[name].shape}, expected {expected[name][0]}.")
+            raise UserError(
+                f"{spec.kind}: array {name!r} has shape {arrays[name].shape}, expected {expected[name][0]}."
+            )

@@ -35,7 +35,7 @@ class Family(Protocol):
     CONVERTERS: Mapping[str, Converter]
 
     def chain(self, architecture: Spec, image_size: int) -> tuple[Slot, ...]:
-        """All slots of the full depth; parameters that depend on the image's size are stored for `image_size` pixels."""
+        """All slots of the full depth; what depends on the image's size is stored for `image_size` pixels."""
         ...
 
     def fit(self, spec: Spec, arrays: Raw) -> Raw:

@@ -6,11 +6,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from mutant.component import Spec
+from mutant.families.dense import Dense, product
+from mutant.families.typed import jnp
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray[Any, Any]]
 
@@ -80,13 +81,13 @@ class Adapter(Layer):
     Tokens [B, T, C] or feature maps [B, H, W, C]. arXiv 1902.00751; in muNet, arXiv 2205.10937, section 3.1.
     """
 
-    initials = MappingProxyType({"up/kernel": zeros})
+    initials: ClassVar[Mapping[str, Initial]] = MappingProxyType({"up/kernel": zeros})
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         features, width = spec["features"], spec["width"]
         self.norm = nnx.LayerNorm(features, epsilon=1e-6, rngs=rngs)
-        self.down = nnx.Linear(features, width, rngs=rngs)
-        self.up = nnx.Linear(width, features, rngs=rngs)
+        self.down = Dense(features, width)
+        self.up = Dense(width, features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x + self.up(gelu(self.down(self.norm(x))))
@@ -95,7 +96,7 @@ class Adapter(Layer):
 class Head(Layer):
     """Features [B, C] to logits [B, classes]; feature maps [B, H, W, C] are averaged over space first."""
 
-    initials = MappingProxyType({"kernel": zeros})
+    initials: ClassVar[Mapping[str, Initial]] = MappingProxyType({"kernel": zeros})
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.kernel = nnx.Param(jnp.zeros((spec["features_in"], spec["classes"])))
@@ -104,15 +105,7 @@ class Head(Layer):
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim == 4:
             x = x.mean(axis=(1, 2))
-        return x @ self.kernel[...] + self.bias[...]
+        return product(x, self.kernel[...]) + self.bias[...]
 
 
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType({"adapter": Adapter, "head": Head})
-
-
-def adapter_spec(features: int, width: int) -> Spec:
-    return Spec.of("adapter", features=features, width=width)
-
-
-def head_spec(features_in: int, classes: int) -> Spec:
-    return Spec.of("head", classes=classes, features_in=features_in)

@@ -1,14 +1,14 @@
 """Depthwise convolution as a sum of shifted products, forward and backward.
 
-XLA's CPU back end runs a convolution with one group per channel, and above all its gradient, without vectors. Measured on
-one core at EfficientNet-Lite0's shapes (batch 16, 64 px): forward 15-100 times faster, gradient 7-100 times faster.
+XLA's CPU back end computes a convolution with one group per channel, and above all its gradient, number by number.
+Measured on one core at EfficientNet-Lite0's shapes (batch 16, 64 px): forward 15-80, gradient 10-100 times faster so.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import jax
-import jax.numpy as jnp
+
+from mutant.families.typed import custom_vjp, jnp, lax
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -21,56 +21,88 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _windows(x: jax.Array, kernel: int, stride: int, out: tuple[int, int]) -> Iterator[jax.Array]:
-    """The kernel^2 shifted views [B, *out, C] of a padded input, row by row."""
-    rows, columns = ((n - 1) * stride + 1 for n in out)
-    for i in range(kernel):
-        for j in range(kernel):
-            yield x[:, i : i + rows : stride, j : j + columns : stride]
-
-
-def _padded(x: jax.Array, kernel: int, stride: int) -> tuple[jax.Array, tuple[int, int]]:
-    """The input padded for SAME, and the output's height and width."""
-    height, width = x.shape[1:3]
-    padding = ((0, 0), same_padding(height, kernel, stride), same_padding(width, kernel, stride), (0, 0))
-    return jnp.pad(x, padding), (-(-height // stride), -(-width // stride))
-
-
-def _weighted_sum(windows: Iterator[jax.Array], taps: jax.Array) -> jax.Array:
-    """Sum of windows times taps [kernel^2, C]."""
-    terms = [window * tap for window, tap in zip(windows, taps, strict=True)]
-    return sum(terms[1:], start=terms[0])
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """[B, H, W, C] with kernel [k, k, C] to [B, ceil(H / stride), ceil(W / stride), C], SAME padding."""
-    side = kernel.shape[0]
-    padded, out = _padded(x, side, stride)
-    return _weighted_sum(_windows(padded, side, stride, out), kernel.reshape(side * side, -1))
+    return _convolution(x, kernel, stride)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    windows = _windows(_padded(x, kernel.shape[0], stride), kernel.shape[0], stride, _out_size(x, stride))
+    return _sum([window * tap for window, tap in zip(windows, _taps(kernel), strict=True)])
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise_convolution(x, kernel, stride), (x, kernel)
+    return _convolve(x, kernel, stride), (x, kernel)
 
 
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    side = kernel.shape[0]
-    padded, out = _padded(x, side, stride)
-    d_taps = jnp.stack([(window * d_out).sum((0, 1, 2)) for window in _windows(padded, side, stride, out)])
-    return _input_gradient(d_out, kernel, stride, (x.shape[1], x.shape[2])), d_taps.reshape(kernel.shape)
+    d_out = lax.optimization_barrier(d_out)
+    return _input_gradient(x, kernel, stride, d_out), _kernel_gradient(x, kernel.shape, stride, d_out)
 
 
-def _input_gradient(d_out: jax.Array, kernel: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
-    """The transposed convolution: d_out spread by the stride, then convolved with the kernel turned by 180 degrees."""
-    side = kernel.shape[0]
-    pads = [(0, 0, 0)]
-    for n_in, n_out in zip(size, d_out.shape[1:3], strict=True):
-        before = side - 1 - same_padding(n_in, side, stride)[0]
-        pads.append((before, n_in + side - 1 - before - ((n_out - 1) * stride + 1), stride - 1))
-    spread = jax.lax.pad(d_out, jnp.zeros((), d_out.dtype), [*pads, (0, 0, 0)])
-    return _weighted_sum(_windows(spread, side, 1, size), kernel.reshape(side * side, -1)[::-1])
+_convolution = custom_vjp(_convolve, nondiff_argnums=(2,))
+_convolution.defvjp(_forward, _backward)
 
 
-depthwise_convolution.defvjp(_forward, _backward)
+def _sum(terms: list[jax.Array]) -> jax.Array:
+    return sum(terms[1:], start=terms[0])
+
+
+def _taps(kernel: jax.Array) -> Iterator[jax.Array]:
+    return (kernel[i, j] for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
+
+
+def _out_size(x: jax.Array, stride: int) -> tuple[int, int]:
+    return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+
+
+def _padded(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+    """The padded input as an array of its own: without the barrier every tap would test the borders again."""
+    rows, columns = (same_padding(size, kernel, stride) for size in x.shape[1:3])
+    return lax.optimization_barrier(jnp.pad(x, ((0, 0), rows, columns, (0, 0))))
+
+
+def _windows(padded: jax.Array, kernel: int, stride: int, out: tuple[int, int]) -> Iterator[jax.Array]:
+    """The kernel^2 shifted views [B, *out, C] of a padded input, row by row."""
+    rows, columns = ((size - 1) * stride + 1 for size in out)
+    for i in range(kernel):
+        for j in range(kernel):
+            yield padded[:, i : i + rows : stride, j : j + columns : stride]
+
+
+def _kernel_gradient(x: jax.Array, shape: tuple[int, ...], stride: int, d_out: jax.Array) -> jax.Array:
+    """For each tap the sum of its window times d_out, all in one pass: 2 to 10 times faster than a pass for each."""
+    windows = _windows(_padded(x, shape[0], stride), shape[0], stride, _out_size(x, stride))
+    products = tuple(window * d_out for window in windows)
+    zeros = (jnp.zeros((), x.dtype),) * len(products)
+    sums = lax.reduce(products, zeros, _add_each, (0, 1, 2))
+    return jnp.stack(sums).reshape(shape)
+
+
+def _add_each(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    return tuple(p + q for p, q in zip(a, b, strict=True))
+
+
+def _input_gradient(x: jax.Array, kernel: jax.Array, stride: int, d_out: jax.Array) -> jax.Array:
+    """Transposed convolution. Rows (and columns) of the input that are equal modulo the stride meet the same taps, so
+    each such phase is a small convolution of d_out; the phases are then interleaved."""
+    (batch, height, width, channels), side = x.shape, kernel.shape[0]
+    (top, bottom), (left, right) = (same_padding(size, side, stride) for size in (height, width))
+    reach = (side - 1) // stride
+    rows, columns = -(-(height + top + bottom) // stride), -(-(width + left + right) // stride)
+    margins = [(reach, max(n - size, 0)) for n, size in zip((rows, columns), d_out.shape[1:3], strict=True)]
+    spread = lax.optimization_barrier(jnp.pad(d_out, ((0, 0), *margins, (0, 0))))
+
+    def phase(row: int, column: int) -> jax.Array:
+        taps = [
+            spread[:, reach - i : reach - i + rows, reach - j : reach - j + columns]
+            * kernel[row + stride * i, column + stride * j]
+            for i in range((side - 1 - row) // stride + 1)
+            for j in range((side - 1 - column) // stride + 1)
+        ]
+        return _sum(taps)
+
+    phases = [jnp.stack([phase(row, column) for column in range(stride)], axis=3) for row in range(stride)]
+    interleaved = jnp.stack(phases, axis=2).reshape(batch, rows * stride, columns * stride, channels)
+    return interleaved[:, top : top + height, left : left + width]

@@ -1,7 +1,7 @@
 """EfficientNet-Lite (arXiv 1905.11946, without squeeze-and-excitation): batch norm by running statistics, ReLU6.
 
-Padding is TensorFlow's SAME. A batch norm after a convolution is a change of the convolution's weights, and is computed so:
-the gradient then needs no pass over the activations for it.
+Padding is TensorFlow's SAME. A batch norm after a convolution is a change of the convolution's weights, and is computed
+so: the gradient then needs no pass over the activations for it.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,19 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from mutant.component import Spec
 from mutant.families.chain import Converter, Raw, Slot, take
 from mutant.families.common import Layer, normalise
+from mutant.families.dense import product
 from mutant.families.depthwise import depthwise_convolution, same_padding
+from mutant.families.typed import jnp, lax
 
 
 def relu6(x: jax.Array) -> jax.Array:
-    return jax.lax.clamp(0.0, x, 6.0)
+    return lax.clamp(0.0, x, 6.0)
 
 
 class BatchNorm(nnx.Module):
@@ -34,7 +35,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(features))
 
     def factor_and_shift(self) -> tuple[jax.Array, jax.Array]:
-        factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.eps)
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
         return factor, self.bias[...] - self.mean[...] * factor
 
 
@@ -47,7 +48,7 @@ class Pointwise(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         factor, shift = self.norm.factor_and_shift()
-        return x @ (self.kernel[...] * factor) + shift
+        return product(x, self.kernel[...] * factor) + shift
 
 
 class Depthwise(nnx.Module):
@@ -78,7 +79,7 @@ class Embedding(Layer):
         factor, shift = self.norm.factor_and_shift()
         kernel, pixels = self.kernel[...] * factor, normalise(x, self.mean, self.std)
         padding = [same_padding(size, kernel.shape[0], self.stride) for size in x.shape[1:3]]
-        maps = jax.lax.conv_general_dilated(
+        maps = lax.conv_general_dilated(
             pixels, kernel, (self.stride, self.stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         return relu6(maps + shift)
@@ -108,7 +109,7 @@ class Top(Layer):
         self.kernel = nnx.Param(jnp.zeros((spec["features_in"], spec["features"])))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x @ self.kernel[...]
+        return product(x, self.kernel[...])
 
 
 class Norm(Layer):

@@ -4,9 +4,9 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from mutant.families.typed import jnp, lax
 from mutant.tasks.errors import UserError, unknown
 
 
@@ -54,7 +54,7 @@ def resize_grid(embedding: jax.Array, native: int, size: int, method: str) -> ja
         return embedding
     matrix = interpolation_matrix(native, size, method)
     cells = embedding[1:].reshape(native, native, -1)
-    resized = jnp.einsum("yi,ijc,xj->yxc", matrix, cells, matrix, precision=jax.lax.Precision.HIGHEST)
+    resized = jnp.einsum("yi,ijc,xj->yxc", matrix, cells, matrix, precision=lax.Precision.HIGHEST)
     return jnp.concatenate([embedding[:1], resized.reshape(size * size, -1)])
 
 

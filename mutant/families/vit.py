@@ -1,11 +1,10 @@
-"""Vision transformers (arXiv 2010.11929): AugReg's (arXiv 2106.10270), and DINOv2's with LayerScale (arXiv 2304.07193)."""
+"""Vision transformers (arXiv 2010.11929): AugReg's (2106.10270), and DINOv2's with LayerScale (2304.07193)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -13,12 +12,14 @@ from mutant.component import Spec
 from mutant.families.attention import Attention
 from mutant.families.chain import Converter, Raw, Slot, take
 from mutant.families.common import Initial, Layer, constant, normalise, zeros
+from mutant.families.dense import Dense
 from mutant.families.interpolation import resize_grid, resize_stored
+from mutant.families.typed import jnp
 from mutant.tasks.errors import UserError
 
 
 class Embedding(Layer):
-    """Pixels uint8 [B, S, S, 3] to tokens [B, (S/p)^2, C]: patches of p x p pixels and one matrix; S is a multiple of p.
+    """Pixels uint8 [B, S, S, 3] to tokens [B, (S/p)^2, C]: patches of p x p pixels, one matrix; S is a multiple of p.
 
     The kernel is [p * p * 3, C]: row, column, channel.
     """
@@ -27,7 +28,7 @@ class Embedding(Layer):
         self.patch: int = spec["patch"]
         self.mean: tuple[float, ...] = spec["mean"]
         self.std: tuple[float, ...] = spec["std"]
-        self.projection = nnx.Linear(self.patch**2 * 3, spec["features"], rngs=rngs)
+        self.projection = Dense(self.patch**2 * 3, spec["features"])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, _ = x.shape
@@ -41,7 +42,7 @@ class Embedding(Layer):
 class ClassToken(Layer):
     """Tokens [B, T, C] to [B, 1 + T, C], a learned token first."""
 
-    initials: Mapping[str, Initial] = MappingProxyType({"token": zeros})
+    initials: ClassVar[Mapping[str, Initial]] = MappingProxyType({"token": zeros})
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.token = nnx.Param(jnp.zeros(spec["features"]))
@@ -52,7 +53,7 @@ class ClassToken(Layer):
 
 
 class PositionEmbedding(Layer):
-    """Adds a learned embedding [1 + grid^2, C] to tokens [B, 1 + T, C]; for T != grid^2 it is resized (see `resize_grid`)."""
+    """Adds a learned embedding [1 + grid^2, C] to tokens [B, 1 + T, C], resized if T is not grid^2 (`resize_grid`)."""
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         self.grid: int = spec["grid"]
@@ -72,7 +73,7 @@ class Block(Layer):
     `gelu` is `exact` or `tanh`: the approximation that the AugReg models were trained with.
     """
 
-    initials: Mapping[str, Initial] = MappingProxyType(
+    initials: ClassVar[Mapping[str, Initial]] = MappingProxyType(
         {"attention_scale": constant(1.0), "mlp_scale": constant(1.0)}
     )
 
@@ -80,10 +81,10 @@ class Block(Layer):
         features, eps = spec["features"], spec["eps"]
         self.approximate: bool = spec["gelu"] == "tanh"
         self.attention_norm = nnx.LayerNorm(features, epsilon=eps, rngs=rngs)
-        self.attention = Attention(features, spec["heads"], rngs=rngs)
+        self.attention = Attention(features, spec["heads"])
         self.mlp_norm = nnx.LayerNorm(features, epsilon=eps, rngs=rngs)
-        self.up = nnx.Linear(features, spec["mlp"], rngs=rngs)
-        self.down = nnx.Linear(spec["mlp"], features, rngs=rngs)
+        self.up = Dense(features, spec["mlp"])
+        self.down = Dense(spec["mlp"], features)
         self.layer_scale: bool = spec["layer_scale"]
         if self.layer_scale:
             self.attention_scale = nnx.Param(jnp.ones(features))
@@ -157,7 +158,9 @@ def _from_augreg(architecture: Spec, raw: Raw) -> Converted:
             "projection/bias": take(raw, "embedding/bias"),
         },
         "class_token": {"token": take(raw, "cls").reshape(-1)},
-        "position_embedding": {"embedding": take(raw, "Transformer/posembed_input/pos_embedding").reshape(-1, features)},
+        "position_embedding": {
+            "embedding": take(raw, "Transformer/posembed_input/pos_embedding").reshape(-1, features)
+        },
         "norm": {f"norm/{n}": take(raw, f"Transformer/encoder_norm/{n}") for n in ("scale", "bias")},
     }
     for i in range(architecture["blocks"]):
@@ -169,7 +172,9 @@ def _from_augreg(architecture: Spec, raw: Raw) -> Converted:
 
 def _augreg_block(raw: Raw, prefix: str, features: int) -> dict[str, np.ndarray[Any, Any]]:
     names = {"attention_norm": "LayerNorm_0", "mlp_norm": "LayerNorm_2"}
-    block = {f"{ours}/{n}": take(raw, f"{prefix}/{theirs}/{n}") for ours, theirs in names.items() for n in ("scale", "bias")}
+    block = {
+        f"{ours}/{n}": take(raw, f"{prefix}/{theirs}/{n}") for ours, theirs in names.items() for n in ("scale", "bias")
+    }
     for ours, theirs in {"up": "MlpBlock_3/Dense_0", "down": "MlpBlock_3/Dense_1"}.items():
         block |= {f"{ours}/{n}": take(raw, f"{prefix}/{theirs}/{n}") for n in ("kernel", "bias")}
     for name in ("query", "key", "value", "out"):
@@ -239,7 +244,10 @@ def _from_dinov2_onnx(architecture: Spec, raw: Raw) -> Converted:
         },
         "class_token": {"token": take(raw, "backbone.embeddings.cls_token").reshape(-1)},
         "position_embedding": {"embedding": np.concatenate(constants, axis=1)[0].astype(np.float32)},
-        "norm": {"norm/scale": take(raw, "backbone.layernorm.weight"), "norm/bias": take(raw, "backbone.layernorm.bias")},
+        "norm": {
+            "norm/scale": take(raw, "backbone.layernorm.weight"),
+            "norm/bias": take(raw, "backbone.layernorm.bias"),
+        },
     }
     linears = {f"attention/{n}": f"attention.attention.{n}" for n in ("query", "key", "value")}
     linears |= {"attention/out": "attention.output.dense", "up": "mlp.fc1", "down": "mlp.fc2"}

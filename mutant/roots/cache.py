@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,14 +48,15 @@ def _note(directory: Path, place: str) -> Path:
 
 
 @contextmanager
-def workspace(directory: Path) -> Iterator[Path]:
+def workspace(directory: Path) -> Generator[Path]:
     """An empty directory on the cache's file system, removed at the end; `UserError` if none can be made."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(dir=directory, prefix=".partial-"))
     except OSError as error:
         raise UserError(
-            f"Cannot write to the cache {directory}: {error.strerror or error}.", hint="Set MUTANT_CACHE to another place."
+            f"Cannot write to the cache {directory}: {error.strerror or error}.",
+            hint="Set MUTANT_CACHE to another place.",
         ) from error
     try:
         yield path
@@ -64,7 +65,7 @@ def workspace(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path) -> Generator[Path]:
     """A partial file that takes the place of `path` when the block ends well."""
     with workspace(path.parent) as directory:
         partial = directory / path.name

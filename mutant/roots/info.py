@@ -42,8 +42,8 @@ class HubFile:
 class Source:
     """One place to have a root from.
 
-    `converter` names the family's reading of the file (`CONVERTERS`); `sha256` is that of the weights file, None where no
-    digest could be pinned: then what the source itself states is checked, and without that the caller must decide.
+    `converter` names the family's reading of the file (`CONVERTERS`); `sha256` is that of the weights file, None where
+    no digest could be pinned: then what the source itself states is checked, and without that the caller must decide.
     """
 
     place: Wheel | Url | HubFile

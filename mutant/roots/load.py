@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mutant.blueprint import head_spec
 from mutant.checkpoints import read_checkpoint
 from mutant.component import Component, Spec
 from mutant.families import check_arrays, family_module, initial
@@ -74,9 +75,10 @@ def load_root(
 ) -> Root:
     """Load root `name`, or draw `random:NAME` with `seed`; random weights are never a substitute for pretrained ones.
 
-    `blocks` and `image_size` as in `layout`. The weights come from `file` if one is given, else from the cache, else from
-    the registry's sources in order. A source without a known SHA-256 needs `sha256`, or `trust_first_use` to believe what
-    is downloaded. Raises `UserError` when nothing can be had, or what was had is damaged or another model's.
+    `blocks` and `image_size` as in `layout`. The weights come from `file` if one is given, else from the cache, else
+    from the registry's sources in order. A source without a known SHA-256 needs `sha256`, or `trust_first_use` to
+    believe what is downloaded. Raises `UserError` when nothing can be had, or what was had is damaged or of another
+    model.
     """
     info = find(name)
     slots = layout(name, blocks=blocks, image_size=image_size)
@@ -91,8 +93,8 @@ def load_root(
         weights = obtain(info, cache_dir or cache_directory(), trust)
     converted = _convert(info, weights)
     parts = tuple(RootPart(s.name, s.depth, _component(info, s, converted)) for s in slots)
-    head = converted.get(HEAD) if blocks in (None, info.blocks) else None
-    return _root(info, name, weights.source, weights.sha256, image_size, parts, head and _head(head))
+    head = _head(converted[HEAD]) if HEAD in converted and blocks in (None, info.blocks) else None
+    return _root(info, name, weights.source, weights.sha256, image_size, parts, head)
 
 
 def _root(
@@ -140,6 +142,6 @@ def _component(info: RootInfo, slot: Slot, converted: Converted) -> Component:
 
 def _head(arrays: Raw) -> Component:
     features_in, classes = arrays["kernel"].shape
-    spec = Spec.of(HEAD, classes=classes, features_in=features_in)
+    spec = head_spec(features_in, classes)
     check_arrays(spec, arrays)
     return Component(spec, arrays)

@@ -11,7 +11,7 @@ from mutant.tasks.errors import UserError
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file that is here: its path, digest, where it came from, the family's converter for it (None: to be tried)."""
+    """A weights file that is here, its digest, where it came from, and the family's converter (None: to be tried)."""
 
     path: Path
     sha256: str

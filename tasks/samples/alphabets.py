@@ -61,7 +61,7 @@ ALPHABETS = {
     "cyrillic": "абвгдежзийклмнопрстуфхцчшщъыьэюя",
 }
 _TITLES = {"letters": "Latin capitals", "greek": "Greek small letters", "cyrillic": "Cyrillic small letters"}
-_EXAMPLES = {"letters": (0, 0, 0), "greek": (0, 0, 0), "cyrillic": (0, 0, 0)}
+_EXAMPLES = {"letters": (1456, 208, 416), "greek": (648, 96, 96), "cyrillic": (864, 128, 128)}
 INFOS = tuple(
     SampleInfo(
         name=name,

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mutant.tasks.content import ArrayContent
+from mutant.tasks.content import ArrayContent, open_zip
 from mutant.tasks.errors import UserError, printable, unknown
 from mutant.tasks.limits import Limits
 from mutant.tasks.raw import RawSplit, RawTask, index_labels
 from mutant.tasks.slicing import SYNONYMS, canonical
 from mutant.tasks.sources.folder import existing
 from mutant.tasks.sources.idx import idx_pair, read_idx, read_idx_directory
-from mutant.tasks.sources.npz import array_names, open_npz, read_array
+from mutant.tasks.sources.npz import array_names, read_array
 from mutant.tasks.uri import TaskURI
 
 Array = NDArray[np.generic]
@@ -39,7 +39,7 @@ def read(uri: TaskURI, limits: Limits) -> RawTask:
 
 
 def _read_npz(uri: TaskURI, path: Path, limits: Limits) -> RawTask:
-    with open_npz(path) as archive:
+    with open_zip(path) as archive:
         names = array_names(archive)
         pairs = _pairs(uri, names, path)
         named = uri.option("class_names")
@@ -114,7 +114,9 @@ def as_pixels(images: Array, what: str) -> NDArray[np.uint8]:
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
     top = 1.0 if images.dtype.kind == "f" and high <= 1.0 else 255.0 if high <= 255.0 else 65535.0
     if not (low >= 0.0 and high <= top) or (images.dtype.kind == "f" and top == 65535.0):
-        raise UserError(f"{what}: values from {low:g} to {high:g} are no pixels.", hint="Use uint8, or floats in [0, 1].")
+        raise UserError(
+            f"{what}: values from {low:g} to {high:g} are no pixels.", hint="Use uint8, or floats in [0, 1]."
+        )
     return np.rint(images.astype(np.float32) * np.float32(255.0 / top)).astype(np.uint8)
 
 

@@ -6,7 +6,7 @@ Data sets that want to run code of their own are refused by the library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class HfContent:
         return f"row {self.positions[index]}"
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         def read(index: int) -> NDArray[np.uint8]:
             value = self.dataset[int(self.positions[index])][self.column]
             if value is None or (value.get("bytes") is None and value.get("path") is None):

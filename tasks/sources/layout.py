@@ -107,9 +107,11 @@ def _wrapped(images: Sequence[str]) -> int:
 def _notes(paths: Sequence[str], images: Sequence[str], misplaced: Sequence[str]) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if len(paths) > len(images):
-        notes += (f"{len(paths) - len(images):,} files that are not images were ignored",)
+        notes += (f"not images, ignored: {len(paths) - len(images):,} of {len(paths):,} files",)
     if misplaced:
-        notes += (
-            f"{len(misplaced):,} images outside class directories were ignored, the first '{printable(misplaced[0])}'",
-        )
+        notes += (f"outside class directories, ignored: '{printable(misplaced[0])}'{_more(len(misplaced) - 1)}",)
     return notes
+
+
+def _more(count: int) -> str:
+    return f" and {count:,} more" if count else ""

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mutant.tasks.content import open_zip
 from mutant.tasks.errors import UserError
 from mutant.tasks.limits import Limits
-
-
-@contextmanager
-def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The .npz file as the archive that it is; raises UserError."""
-    with open_zip(path) as archive:
-        yield archive
 
 
 def array_names(archive: zipfile.ZipFile) -> list[str]:
@@ -39,7 +28,9 @@ def read_array(archive: zipfile.ZipFile, name: str, limits: Limits) -> NDArray[n
                 raise UserError(f"The array '{name}' holds Python objects, which are never unpickled.")
             size = dtype.itemsize * int(np.prod(shape, dtype=object))
             if size > limits.max_array_bytes:
-                raise UserError(f"The array '{name}' has {size:,} bytes, above the limit of {limits.max_array_bytes:,}.")
+                raise UserError(
+                    f"The array '{name}' has {size:,} bytes, above the limit of {limits.max_array_bytes:,}."
+                )
             data = bytearray(entry.read(size))
             if len(data) != size:
                 raise UserError(f"The array '{name}' ends after {len(data):,} of {size:,} bytes.")

@@ -7,7 +7,7 @@ TFDS's own; `?image=` and `?label=` name the features when the data set does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ class TfdsContent:
         return f"{self.split}[{self.positions[index]}]"
 
     @contextmanager
-    def reader(self, limits: Limits) -> Iterator[Reader]:
+    def reader(self, limits: Limits) -> Generator[Reader]:
         tfds = _tfds()
         source = _data_source(tfds, tfds.builder_from_directory(self.directory), self.split)
 
@@ -62,23 +62,29 @@ def read(uri: TaskURI, limits: Limits) -> RawTask:
     tfds = _tfds()
     builder = _prepared(tfds, uri)
     image, label = _features(tfds, builder, uri)
-    splits = tuple(
-        RawSplit(
-            canonical(name),
-            TfdsContent(str(builder.data_path), name, image, np.arange(info.num_examples, dtype=np.int64)),
-            _labels(tfds, builder, name, label),
-        )
-        for name, info in sorted(builder.info.splits.items())
-        if info.num_examples
-    )
+    splits: list[RawSplit] = []
+    missing = 0
+    for name, info in sorted(builder.info.splits.items()):
+        if info.num_examples:
+            labels = _labels(tfds, builder, name, label)
+            positions = np.flatnonzero(labels >= 0).astype(np.int64)
+            missing += len(labels) - len(positions)
+            content = TfdsContent(str(builder.data_path), name, image, positions)
+            splits.append(RawSplit(canonical(name), content, labels[positions]))
     licence = str(getattr(builder.info.redistribution_info, "license", "") or "") or None
     names = tuple(printable(str(name)) for name in builder.info.features[label].names)
-    return RawTask(splits, names, source_version=str(builder.info.full_name), licence=licence)
+    return RawTask(
+        tuple(splits),
+        names,
+        source_version=str(builder.info.full_name),
+        licence=licence,
+        notes=(f"{missing:,} examples without a label were left out",) if missing else (),
+    )
 
 
 def _tfds() -> Any:
     try:
-        import tensorflow_datasets as tfds
+        import tensorflow_datasets as tfds  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         raise missing_extra("tensorflow-datasets", "tfds") from error
     return tfds
@@ -108,8 +114,8 @@ def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> A
     try:
         return tfds.builder(uri.target, file_format="array_record", **options)
     except tfds.core.registered.DatasetNotFoundError as error:
-        best = nearest(uri.target.split(":")[0].split("/")[0], tfds.list_builders())
-        hint = f"Nearest: 'tfds:{best}'." if best else "See: tensorflow.org/datasets/catalog"
+        best = nearest(uri.target.split(":")[0].split("/")[0], tfds.list_builders(with_community_datasets=False))
+        hint = f"Nearest: 'tfds:{best}'." if best else "The TFDS catalogue lists all."
         raise UserError(f"TFDS has no data set '{uri.target}'.", hint=hint) from error
     except ImportError as error:
         raise UserError(f"tfds:{uri.target} needs the package '{error.name}'.") from error
@@ -122,7 +128,7 @@ def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, str]:
     features = dict(builder.info.features.items())
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     keys = builder.info.supervised_keys or ()
-    supervised = dict(zip(("image", "label"), keys, strict=False))
+    supervised: dict[str, Any] = dict(zip(kinds, keys, strict=False))
     found: list[str] = []
     for role, kind in kinds.items():
         candidates = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]

@@ -1,0 +1,231 @@
+"""What the system has learnt: `mutant list`, `mutant show`, `mutant lineage`."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from mutant.cli.display import Column, emit, facts, fixed, right, say, table
+from mutant.cli.opening import opened, reading
+from mutant.cli.options import Db, Json
+from mutant.cli.telling import path_facts, task_facts, trained_counts
+from mutant.cli.watching import changes
+from mutant.cli.words import UNKNOWN, count, percent, plural, short
+
+PANEL = "Looking"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("list", rich_help_panel=PANEL)(list_)
+    app.command(rich_help_panel=PANEL)(show)
+    app.command(rich_help_panel=PANEL)(lineage)
+
+
+def list_(db: Db = None, as_json: Json = False) -> None:
+    """List the tasks: what each reached and what it costs."""
+    with opened(db, read_only=True) as system:
+        best = {task.name: system.store.best(task.name) for task in system.store.tasks()}
+        found: list[dict[str, Any]] = [
+            asdict(summary) | trained_counts(best[summary.task]) for summary in system.summary()
+        ]
+    if as_json:
+        emit(found)
+        return
+    if not found:
+        say("There are no tasks yet. Next: mutant add URI (see: mutant tasks)")
+        return
+    table(
+        [
+            "task",
+            right("classes"),
+            right("val"),
+            right("test"),
+            right("head only"),
+            right("parameters"),
+            right("shared"),
+            right("depth", least=100),
+            right("trained", least=100),
+            fixed("path"),
+        ],
+        (
+            [
+                task["task"],
+                str(task["classes"]),
+                percent(task["validation_accuracy"]),
+                percent(task["test_accuracy"]),
+                percent(task["head_only_test_accuracy"]),
+                count(task["accounted_parameters"]),
+                percent(task["shared"]),
+                UNKNOWN if task["depth"] is None else str(task["depth"]),
+                _trained(task),
+                short(task["path"]),
+            ]
+            for task in found
+        ),
+    )
+    say("parameters: accounted, a shared one by its share. trained: blocks + adapters that the task trained.")
+
+
+def _trained(task: dict[str, Any]) -> str:
+    blocks, adapters = task["trained_blocks"], task["trained_adapters"]
+    return UNKNOWN if blocks is None else f"{blocks}+{adapters}"
+
+
+def show(
+    which: Annotated[str, typer.Argument(metavar="TASK|PATH", help="A task's name, or a path's id or its beginning.")],
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Show a task and its path, or any path: parts and who trained them, hyperparameters, score, mutations."""
+    with reading(db) as store:
+        names = [task.name for task in store.tasks()]
+        if which in names:
+            best = store.best(which)
+            found = {"task": task_facts(store, which), "path": None if best is None else path_facts(store, best)}
+        else:
+            found = {"task": None, "path": path_facts(store, _path(store, which))}
+    if as_json:
+        emit(found)
+        return
+    if found["task"] is not None:
+        _show_task(found["task"])
+        say()
+    if found["path"] is None:
+        say("No finished path yet. Next: mutant resume")
+    else:
+        _show_path(found["path"])
+
+
+def _path(store: Any, which: str) -> Any:
+    """The path whose id begins so; an error that is about a task's name when it cannot be an id."""
+    if not which or set(which.lower()) - set("0123456789abcdef"):
+        return store.task(which)
+    return store.path(which)
+
+
+def _show_task(task: dict[str, Any]) -> None:
+    say(f"Task {task['task']}")
+    facts(
+        {
+            "URI": task["uri"],
+            "classes": f"{len(task['class_names'])}: {', '.join(task['class_names'][:12])}"
+            + (", ..." if len(task["class_names"]) > 12 else ""),
+            "content": short(task["fingerprint"]) + (f", version {task['version']}" if task["version"] else ""),
+            "licence": task["licence"] or "unknown",
+            **{f"note {number}": note for number, note in enumerate(task["notes"], 1)},
+        }
+    )
+    table(
+        ["split", right("examples"), right("accuracy"), "from"],
+        ([s["split"], f"{s['examples']:,}", percent(s["accuracy"]), s["origin"]] for s in task["splits"]),
+    )
+    for baseline in task["baselines"]:
+        say(
+            f"Baseline {baseline['name']}: validation {percent(baseline['validation_accuracy'])}, "
+            f"test {percent(baseline['test_accuracy'])}, {count(baseline['parameters'])} parameters"
+        )
+
+
+def _show_path(path: dict[str, Any]) -> None:
+    say(f"Path {path['path']}")
+    words = {
+        "task": path["task"] or "none: the root",
+        "parent": "none: the root"
+        if path["parent"] is None
+        else f"{short(path['parent'])} of {_whose(path['parent_task'])}",
+        "version": short(path["version"]),
+        "size": f"{count(path['parameters'])} parameters, {plural(path['depth'], 'block')}, "
+        f"{count(path['flops'])} FLOPs an image",
+    }
+    if path["score"] is not None:
+        s = path["score"]
+        words |= {
+            "accounted": f"{count(path['accounted_parameters'])} parameters; "
+            f"{percent(path['shared'])} of the path is shared",
+            "score": f"{s['score']:.4f} = quality {s['quality']:.4f} x size {s['size_factor']:.4f} "
+            f"x compute {s['compute_factor']:.4f}",
+            "mutations": ", ".join(path["mutation_words"]) or "none",
+        }
+    facts(words)
+    say()
+    table(
+        [fixed("slot"), Column("kind", least=100), right("parameters"), "trained by", "used by", fixed("component")],
+        (
+            [
+                part["slot"],
+                part["kind"],
+                count(part["parameters"]),
+                _whose(part["task"]),
+                ", ".join(part["used_by"]) or UNKNOWN,
+                short(part["component"]),
+            ]
+            for part in path["parts"]
+        ),
+    )
+    say()
+    facts({name.replace("_", " "): _value(value) for name, value in path["hyperparameters"].items()})
+    if path["probabilities"]:
+        say()
+        say("Learned probabilities of mutations")
+        facts({name: f"{value:g}" for name, value in path["probabilities"].items()})
+
+
+def _whose(task: str | None) -> str:
+    return "the root" if task is None else task
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def lineage(task: Annotated[str, typer.Argument(metavar="TASK")], db: Db = None, as_json: Json = False) -> None:
+    """Show where a task's model comes from: every ancestor with its mutations, and whose each component is."""
+    from mutant.tasks.errors import UserError
+
+    with reading(db) as store:
+        best = store.best(store.task(task).name)
+        if best is None:
+            raise UserError(f"Task '{task}' has no finished path yet.", hint="Go on with its run: mutant resume")
+        ancestors = store.ancestors(best.id)
+        path = path_facts(store, best)
+    rows: list[dict[str, Any]] = [
+        {
+            "generations_back": back,
+            "path": one.id,
+            "task": one.task,
+            "quality": one.quality if one.task else None,
+            "mutations": changes(one.mutations) if one.task else "",
+            "trained": [part.slot for part in one.trained_here()] if one.task else [],
+        }
+        for back, one in enumerate(ancestors)
+    ]
+    if as_json:
+        emit({"task": task, "ancestors": rows, "parts": path["parts"]})
+        return
+    table(
+        [right("back"), fixed("path"), "task", right("val"), "mutations"],
+        (
+            [
+                str(row["generations_back"]),
+                short(row["path"]),
+                _whose(row["task"]),
+                percent(row["quality"]),
+                row["mutations"],
+            ]
+            for row in rows
+        ),
+    )
+    say()
+    table(
+        [fixed("slot"), right("parameters"), "trained by", fixed("in path"), "used by"],
+        (
+            [
+                part["slot"],
+                count(part["parameters"]),
+                _whose(part["task"]),
+                short(part["trained_by"]),
+                ", ".join(part["used_by"]) or UNKNOWN,
+            ]
+            for part in path["parts"]
+        ),
+    )

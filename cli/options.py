@@ -1,0 +1,144 @@
+"""Options that several commands share, and groups of them as frozen values."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mutant.cli.words import parse_duration
+
+if TYPE_CHECKING:
+    from mutant.search.config import Settings
+
+_SETTINGS = "Settings of the run"
+_ENGINE = "How it is worked off (no influence on the result)"
+_ROOT = "The root"
+
+
+def _or_global(context: typer.Context, value: str | None) -> str | None:
+    """The command's own `--db`, else the one before the command."""
+    return value if value is not None else context.find_root().obj
+
+
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        callback=_or_global,
+        help="The system's database: a file or URL (default: MUTANT_DB, else mutant.db).",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+NewSeed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, metavar="N", rich_help_panel=_SETTINGS, help="Seed of all randomness (0)."),
+]
+
+
+@dataclass(frozen=True)
+class RootOptions:
+    """Which pretrained root a system starts from."""
+
+    root: Annotated[str, typer.Option(metavar="NAME", rich_help_panel=_ROOT, help="See: mutant roots")]
+    blocks: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="K", rich_help_panel=_ROOT, help="Start with the first K encoder blocks (all)."),
+    ] = None
+    image_size: Annotated[
+        int | None, typer.Option(min=1, metavar="S", rich_help_panel=_ROOT, help="Pixels; the root's own by default.")
+    ] = None
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=_ROOT, help="Read the weights from this file, fetch nothing."),
+    ] = None
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", rich_help_panel=_ROOT, help="Require the file to have this SHA-256.")
+    ] = None
+    trust_first_use: Annotated[
+        bool,
+        typer.Option(
+            "--trust-first-use", rich_help_panel=_ROOT, help="Accept a fetched file of unknown SHA-256 and record it."
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class SettingOptions:
+    """What decides the result of a run; what is not given comes from the file, the system, the preset."""
+
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", rich_help_panel=_SETTINGS, help="A TOML file of these settings.")
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", rich_help_panel=_SETTINGS, help="See: mutant presets")
+    ] = None
+    children: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Children per segment.")
+    ] = None
+    generation_size: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Children drawn at a time.")
+    ] = None
+    visits: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Segments per task.")] = (
+        None
+    )
+    validations: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Validations per child.")
+    ] = None
+    examples_per_validation: Annotated[
+        int | None,
+        typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Training examples before each validation, at most."),
+    ] = None
+    batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Examples per step.")] = None
+    scale_factor: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", rich_help_panel=_SETTINGS, help="Score per root's worth of parameters; 1: no penalty."
+        ),
+    ] = None
+    compute_factor: Annotated[
+        float | None,
+        typer.Option(metavar="S", rich_help_panel=_SETTINGS, help="Score per root's worth of FLOPs; 1: no penalty."),
+    ] = None
+    mutation_probability: Annotated[
+        float | None,
+        typer.Option(metavar="P", rich_help_panel=_SETTINGS, help="Probability of a mutation to begin with."),
+    ] = None
+    reach: Annotated[
+        int | None, typer.Option(metavar="K", rich_help_panel=_SETTINGS, help="Mutate only the top K blocks.")
+    ] = None
+
+    def settings(self) -> "Settings":
+        """These options over the file's settings, every value checked."""
+        from mutant.search.config import Settings, check, read_settings
+
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "config"}
+        options = check(Settings(**given), where="the options")
+        return options if self.config is None else options.over(read_settings(self.config))
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who does the work, and for how long."""
+
+    workers: Annotated[
+        str,
+        typer.Option(metavar="auto|N", rich_help_panel=_ENGINE, help="1 trains in this process, more on Ray."),
+    ] = "auto"
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", rich_help_panel=_ENGINE, help="Join this Ray cluster.")
+    ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            rich_help_panel=_ENGINE,
+            help="Begin no new generation after 90s, 10m or 2h; a segment gets one.",
+        ),
+    ] = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else parse_duration(self.budget)

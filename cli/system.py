@@ -1,0 +1,235 @@
+"""A system as a whole: `mutant init`, `mutant status`, `mutant db upgrade`."""
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mutant.cli.display import emit, facts, fixed, right, say, table
+from mutant.cli.grouping import grouped
+from mutant.cli.opening import reading
+from mutant.cli.options import Db, Json, NewSeed, RootOptions, SettingOptions
+from mutant.cli.words import count, listed, moment, percent, plural
+
+if TYPE_CHECKING:
+    from mutant.storage.records import CandidateRecord, Run, Segment
+    from mutant.storage.store import Store
+
+PANEL = "The system"
+FAILURES_SHOWN = 5
+RESUME, ADD = "mutant resume", "mutant add URI"
+
+database = typer.Typer(
+    help="Look after the database.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(grouped(init))
+    app.command(rich_help_panel=PANEL)(status)
+    app.add_typer(database, name="db", rich_help_panel=PANEL)
+
+
+def init(
+    root: RootOptions, settings: SettingOptions, seed: NewSeed = None, db: Db = None, as_json: Json = False
+) -> None:
+    """Start a system from a pretrained root. The settings given here become its defaults."""
+    from dataclasses import replace
+
+    from mutant.search.system import System
+
+    chosen = settings.settings()
+    start = seed if seed is not None else chosen.seed or 0
+    with System.create(
+        db,
+        root=root.root,
+        blocks=root.blocks,
+        image_size=root.image_size,
+        seed=start,
+        settings=replace(chosen, seed=None),
+        file=root.file,
+        sha256=root.sha256,
+        trust_first_use=root.trust_first_use,
+    ) as system:
+        facts_ = _system(system.store)
+    if as_json:
+        emit(facts_)
+        return
+    say(f"A new system in {facts_['database']}")
+    facts(_system_words(facts_))
+    say(f"Next: {ADD} (see: mutant tasks)")
+
+
+def _system(store: "Store") -> dict[str, Any]:
+    from mutant.storage.url import label
+
+    info, root = store.info, store.root()
+    return {
+        "database": label(store.url),
+        "root": info.root,
+        "family": info.family,
+        "licence": info.licence,
+        "source": info.source,
+        "sha256": info.sha256,
+        "blocks": root.depth,
+        "parameters": root.n_parameters,
+        "flops": root.flops,
+        "image_size": info.image_size,
+        "seed": info.seed,
+        "settings": dict(info.settings.get("run", {})),
+        "mutant_version": info.mutant_version,
+        "created_at": info.created_at.isoformat(),
+    }
+
+
+def _system_words(system: dict[str, Any]) -> dict[str, str]:
+    given = ", ".join(f"{name} = {value}" for name, value in system["settings"].items())
+    words = {
+        "root": f"{system['root']}, {plural(system['blocks'], 'block')}, {count(system['parameters'])} parameters",
+        "image size": f"{system['image_size']} x {system['image_size']} pixels",
+        "licence": system["licence"],
+        "source": system["source"],
+        "SHA-256": system["sha256"] or "none: random weights",
+        "seed": str(system["seed"]),
+    }
+    return words | ({"settings": given} if given else {})
+
+
+def status(db: Db = None, as_json: Json = False) -> None:
+    """Show the system: its root, its runs and what became of their children, what to do next."""
+    with reading(db) as store:
+        found = _status(store)
+    if as_json:
+        emit(found)
+        return
+    system = found["system"]
+    say(f"System in {system['database']}")
+    words = _system_words(system)
+    states = ", ".join(f"{n:,} {state.lower()}" for state, n in found["candidates"].items())
+    facts(
+        {name: words[name] for name in ("root", "image size", "seed")}
+        | {"tasks": f"{len(found['tasks'])}: {listed(found['tasks'])}" if found["tasks"] else "none yet"}
+        | {"children": states or "none yet"}
+    )
+    if found["runs"]:
+        say()
+        table(
+            [
+                fixed("run"),
+                fixed("began"),
+                fixed("state"),
+                "task",
+                right("children"),
+                right("failed"),
+                fixed("segment"),
+                right("best"),
+            ],
+            _run_rows(found["runs"]),
+        )
+    if found["failures"]:
+        say()
+        say("Last failures")
+        table(
+            ["run", "task", "child", "kind", "reason"],
+            (
+                [
+                    str(f["run"]),
+                    f["task"],
+                    f"{f['generation']}.{f['child']}",
+                    f["failure"],
+                    f["reason"],
+                ]
+                for f in found["failures"]
+            ),
+        )
+    say()
+    say(f"Next: {found['next']}")
+
+
+def _run_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for run in runs:
+        began = moment(datetime.fromisoformat(run["started_at"]))
+        for number, segment in enumerate(run["segments"]):
+            first = [str(run["run"]), began, run["state"]] if number == 0 else ["", "", ""]
+            children, failed = f"{segment['done']}/{segment['children']}", str(segment["failed"])
+            rows.append([*first, segment["task"], children, failed, segment["state"], percent(segment["best"])])
+    return rows
+
+
+def _status(store: "Store") -> dict[str, Any]:
+    totals: Counter[str] = Counter()
+    failures: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
+    for run in store.runs():
+        segments: list[dict[str, Any]] = []
+        for segment in run.segments:
+            records = store.candidates(segment.key)
+            totals.update(record.state for record in records)
+            failures += [_failure(segment, record) for record in records if record.state == "FAILED"]
+            segments.append(_segment(run, segment, records))
+        runs.append(
+            {
+                "run": run.id,
+                "state": run.state,
+                "started_at": run.started_at.isoformat(),
+                "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+                "segments": segments,
+            }
+        )
+    unfinished = store.unfinished_run()
+    tasks = [task.name for task in store.tasks()]
+    return {
+        "system": _system(store),
+        "tasks": tasks,
+        "candidates": dict(sorted(totals.items())),
+        "runs": runs,
+        "failures": failures[-FAILURES_SHOWN:],
+        "unfinished_run": None if unfinished is None else unfinished.id,
+        "next": RESUME if unfinished else "mutant list" if tasks else ADD,
+    }
+
+
+def _segment(run: "Run", segment: "Segment", records: "tuple[CandidateRecord, ...]") -> dict[str, Any]:
+    qualities = [record.quality for record in records if record.quality is not None]
+    return {
+        "index": segment.index,
+        "task": segment.task,
+        "visit": segment.visit,
+        "state": segment.state,
+        "children": int(run.config.get("children", len(records))),
+        "done": sum(record.state in ("DONE", "FAILED") for record in records),
+        "failed": sum(record.state == "FAILED" for record in records),
+        "best": max(qualities, default=None),
+        "winner": segment.winner,
+        "seconds": round(sum(record.cost.seconds for record in records), 3),
+    }
+
+
+def _failure(segment: "Segment", record: "CandidateRecord") -> dict[str, Any]:
+    return {
+        "run": segment.run,
+        "task": segment.task,
+        "generation": record.generation,
+        "child": record.child,
+        "failure": record.failure or "",
+        "reason": record.reason or "",
+        "seconds": record.cost.seconds,
+    }
+
+
+@database.command()
+def upgrade(db: Db = None, as_json: Json = False) -> None:
+    """Bring an older database's schema up to date."""
+    from mutant.storage.migrate import upgrade as migrate
+
+    before, after = migrate(db)
+    if as_json:
+        emit({"before": before, "after": after, "changed": before != after})
+        return
+    if before == after:
+        say(f"The schema is up to date: {after}.")
+    say(f"Upgraded the schema from {before} to {after}.")

@@ -1,0 +1,120 @@
+"""Tasks and paths as plain data for listings: the same facts for a table and for JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from mutant.storage.records import Evaluation
+
+if TYPE_CHECKING:
+    from mutant.path import Path
+    from mutant.search.scoring import Scale
+    from mutant.storage.records import Evaluation
+    from mutant.storage.store import Store
+
+
+def task_facts(store: "Store", name: str) -> dict[str, Any]:
+    """A task as it was resolved, with the accuracies measured on its splits."""
+    task, best = store.task(name), store.best(name)
+    measured: dict[str, Evaluation] = {}
+    if best is not None:
+        measured = {e.split: e for e in store.evaluations(name) if e.path == best.id}
+    return {
+        "task": task.name,
+        "uri": task.uri,
+        "class_names": list(task.class_names),
+        "fingerprint": task.fingerprint,
+        "version": task.source_version,
+        "licence": task.licence,
+        "notes": list(task.notes),
+        "splits": [
+            {
+                "split": split.name,
+                "examples": split.examples,
+                "origin": split.origin,
+                "fingerprint": split.fingerprint,
+                "accuracy": measured[split.name].accuracy if split.name in measured else None,
+            }
+            for split in task.splits
+        ],
+        "baselines": [
+            {
+                "name": baseline.name,
+                "validation_accuracy": baseline.validation_accuracy,
+                "test_accuracy": baseline.test_accuracy,
+                "parameters": baseline.n_parameters,
+            }
+            for baseline in store.baselines(name)
+        ],
+    }
+
+
+def path_facts(store: "Store", path: "Path") -> dict[str, Any]:
+    """A path: its parts with who trained and who uses them, and its score as the pool is now."""
+    from mutant.mutation import describe, to_dict
+    from mutant.pool import accounted_parameters, shared_share
+
+    pool = store.pool()
+    accounted = None if path.task is None else accounted_parameters(path.parts, path.task, pool)
+    return {
+        "path": path.id,
+        "version": path.version,
+        "task": path.task,
+        "parent": path.parent,
+        "parent_task": None if path.parent is None else store.path(path.parent).task,
+        "depth": path.depth,
+        "parameters": path.n_parameters,
+        "accounted_parameters": accounted,
+        "shared": None if path.task is None else shared_share(path),
+        "flops": path.flops,
+        "score": None if accounted is None else _score(store, path, accounted),
+        "mutations": [to_dict(mutation) for mutation in path.mutations],
+        "mutation_words": [describe(mutation) for mutation in path.mutations],
+        "hyperparameters": path.hyperparameters.to_dict(),
+        "probabilities": dict(path.probabilities),
+        "parts": [
+            {
+                "slot": part.slot,
+                "kind": part.spec.kind,
+                "parameters": part.n_parameters,
+                "component": part.digest,
+                "task": part.task,
+                "trained_by": part.trained_by or None,
+                "used_by": sorted(pool.users.get(part.digest, ())),
+            }
+            for part in path.parts
+        ],
+    }
+
+
+def _score(store: "Store", path: "Path", accounted: float) -> dict[str, float]:
+    """The score and its factors, by the scale of the latest run on the path's task."""
+    scale = _scale(store, path.task or "")
+    size = scale.factor ** (accounted / scale.reference_parameters)
+    compute = scale.compute_factor ** (path.flops / scale.reference_flops)
+    return {
+        "score": path.quality * size * compute,
+        "quality": path.quality,
+        "size_factor": size,
+        "compute_factor": compute,
+    }
+
+
+def _scale(store: "Store", task: str) -> "Scale":
+    from mutant.search.config import RunConfig
+    from mutant.search.scoring import Scale
+
+    runs = [run for run in store.runs() if any(segment.task == task for segment in run.segments)]
+    return RunConfig.from_dict(runs[-1].config).scale if runs else Scale()
+
+
+def trained_counts(path: "Path | None") -> dict[str, int | None]:
+    """How deep a task's path is, and how many of its blocks and adapters the task trained itself."""
+    from mutant.path import is_adapter, is_block
+
+    if path is None:
+        return {"depth": None, "trained_blocks": None, "trained_adapters": None}
+    own = [part.slot for part in path.parts if part.task == path.task]
+    return {
+        "depth": path.depth,
+        "trained_blocks": sum(is_block(slot) for slot in own),
+        "trained_adapters": sum(is_adapter(slot) for slot in own),
+    }

@@ -1,0 +1,106 @@
+"""Numbers, times and names as people read and write them."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from mutant.tasks.errors import UserError, printable
+
+UNKNOWN = "–"
+"""Stands where nothing was measured."""
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def count(number: float | None) -> str:
+    """A count with three significant digits.
+
+    >>> [count(n) for n in (999, 444_864, 1_484_162, 2.2e9)]
+    ['999', '445 k', '1.48 M', '2.20 G']
+    """
+    if number is None:
+        return UNKNOWN
+    size = abs(number)
+    for limit, factor, unit in ((999.5, 1, ""), (999.5e3, 1e3, " k"), (999.5e6, 1e6, " M")):
+        if size < limit:
+            return _three_digits(number / factor, whole=factor == 1) + unit
+    return _three_digits(number / 1e9, whole=False) + " G"
+
+
+def _three_digits(value: float, *, whole: bool) -> str:
+    if whole:
+        return f"{value:.0f}"
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """
+    >>> percent(0.98251)
+    '98.3%'
+    """
+    return UNKNOWN if share is None else f"{100 * share:.1f}%"
+
+
+def points(share: float | None) -> str:
+    """A difference of two shares in percentage points.
+
+    >>> points(0.0239)
+    '+2.4'
+    """
+    return UNKNOWN if share is None else f"{100 * share:+.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """
+    >>> [duration(s) for s in (0.042, 3.21, 75, 7300)]
+    ['0.0 s', '3.2 s', '1 min 15 s', '2 h 1 min']
+    """
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90s`, `10m`, `1.5h` or a plain number. Raises UserError for anything else, and for nothing at all.
+
+    >>> parse_duration("10m")
+    600.0
+    """
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+        raise UserError(f"'{printable(text)}' is no length of time.", hint="Write for example 90s, 10m or 2h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def short(digest: str | None) -> str:
+    """The first ten digits of an id or fingerprint; commands take any part of it that is long enough to be unique."""
+    return UNKNOWN if not digest else digest[:10]
+
+
+def moment(time: datetime | None) -> str:
+    """A time of day where the reader is."""
+    return UNKNOWN if time is None else f"{time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def plural(number: int, word: str, words: str | None = None) -> str:
+    """
+    >>> plural(1, "child", "children"), plural(2_000, "task")
+    ('1 child', '2,000 tasks')
+    """
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
+
+
+def listed(items: Iterable[str], *, most: int = 5) -> str:
+    """
+    >>> listed("abcdefg", most=3)
+    'a, b, c and 4 more'
+    """
+    shown = [printable(item) for item in items]
+    rest = len(shown) - most
+    return ", ".join(shown) if rest <= 0 else f"{', '.join(shown[:most])} and {rest} more"

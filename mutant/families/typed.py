@@ -1,0 +1,12 @@
+"""JAX's and Flax's functions as `Any`: their own annotations are partly unknown to a strict type checker."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+jnp: Any = jax.numpy
+lax: Any = jax.lax
+custom_vjp: Any = jax.custom_vjp
+graph: Any = nnx
+"""Flax's functions over graphs of modules: split, merge, flat states."""

@@ -1,0 +1,93 @@
+"""Small systems that are grown for real: a tiny root, scikit-learn's digits, the store, the loop."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+
+import numpy as np
+from sklearn.datasets import load_digits
+from tiny import world
+
+from mutant.outcome import Outcome
+from mutant.search.config import Settings
+from mutant.search.evaluator import InProcessEvaluator, Supply, Work
+from mutant.search.evolve import evolve
+from mutant.search.growth import Engine, begin, working
+from mutant.search.progress import Listener, silent
+from mutant.storage.digest import digest
+from mutant.storage.records import SystemInfo
+from mutant.storage.store import Store
+from mutant.tasks.load import LoadedTask, load
+
+SMALL = Settings(children=5, generation_size=2, validations=2, examples_per_validation=64, batch=16, reach=2)
+
+
+def digits_file(directory: FilePath, classes: Sequence[int], n: int = 120) -> FilePath:
+    """An .npz of `n` of scikit-learn's digits of some classes."""
+    digits = load_digits()
+    chosen = np.flatnonzero(np.isin(digits.target, list(classes)))[:n]
+    file = directory / f"digits-{''.join(map(str, classes))}.npz"
+    np.savez(file, train_images=(digits.images[chosen] * 15).astype(np.uint8), train_labels=digits.target[chosen])
+    return file
+
+
+def small_tasks(directory: FilePath) -> dict[str, LoadedTask]:
+    return {
+        name: load(f"arrays:{digits_file(directory, classes)}", name=name)
+        for name, classes in {"low": (0, 1, 2), "high": (7, 8, 9)}.items()
+    }
+
+
+def small_store(file: FilePath) -> Store:
+    here = world(3)
+    info = SystemInfo("tiny", "vit", "none", "made for tests", "", 16, 0, "test", settings={"image_step": 8})
+    return Store.create(str(file), info, here.root, here.components.values())
+
+
+@contextmanager
+def grown(
+    file: FilePath,
+    tasks: Mapping[str, LoadedTask],
+    settings: Settings = SMALL,
+    *,
+    workers: str = "1",
+    listener: Listener = silent,
+) -> Iterator[Store]:
+    """A system grown over `tasks` from nothing to the end."""
+    with small_store(file) as store:
+        begin(store, tuple(tasks), settings, new=[task.task for task in tasks.values()])
+        go_on(store, tasks, workers=workers, listener=listener)
+        yield store
+
+
+def go_on(store: Store, tasks: Mapping[str, LoadedTask], *, workers: str = "1", listener: Listener = silent) -> None:
+    run = store.unfinished_run()
+    assert run is not None
+    with working(store, run, tasks, Engine(workers=workers, listener=listener)) as search:
+        evolve(search)
+
+
+def meaning(store: Store) -> str:
+    """Digest of everything in the database but times and durations."""
+    return digest(store)
+
+
+class Saboteur(InProcessEvaluator):
+    """Trains in this process, but lets chosen calls go wrong."""
+
+    def __init__(self, fail: Mapping[int, BaseException | Outcome]) -> None:
+        super().__init__()
+        self.fail = dict(fail)
+        self.calls = 0
+
+    def train(self, work: Sequence[Work], supply: Supply) -> Iterator[tuple[int, Outcome]]:
+        for index, item in enumerate(work):
+            self.calls += 1
+            trouble = self.fail.get(self.calls)
+            if isinstance(trouble, BaseException):
+                raise trouble
+            if trouble is not None:
+                yield index, trouble
+                continue
+            ((_, outcome),) = list(super().train([item], supply))
+            yield index, outcome

@@ -1,0 +1,139 @@
+"""An exported task is complete by itself, whole or not there, and refuses to be read when it was changed."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from storage_samples import forward, grow, new_store, sample_task
+
+from mutant.storage.export import CARD, CONFIG, MODEL, export_task, load_export
+from mutant.storage.records import Evaluation
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+
+@pytest.fixture
+def store(tmp_path: FilePath) -> Iterator[Store]:
+    (tmp_path / "system").mkdir()
+    with new_store(tmp_path / "system", "a", "b", "c") as opened:
+        grow(opened, "a", "b")
+        yield opened
+
+
+def test_an_export_predicts_alike_when_the_system_is_gone(tmp_path: FilePath, store: Store) -> None:
+    best = store.best("b")
+    assert best is not None
+    golden = store.golden(best.id)
+    assert golden is not None
+    export_task(store, "b", tmp_path / "out")
+    store.close()
+    shutil.rmtree(tmp_path / "system")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    found = load_export(tmp_path / "moved")
+    assert found.path == replace(best, parts=tuple(replace(part, trace=None) for part in best.parts))
+    assert found.path.version == best.version
+    assert found.task == sample_task("b")
+    assert forward(found.path, found.components, golden.images).tobytes() == golden.logits.tobytes()
+
+
+def test_what_an_export_says_of_itself(tmp_path: FilePath, store: Store) -> None:
+    best = store.best("b")
+    assert best is not None
+    store.record_evaluation(Evaluation(best.id, "b", "test", 0.625, 80, "f" * 64))
+    made = export_task(store, "b", tmp_path / "deep" / "out")
+    assert sorted(path.name for path in made.iterdir()) == sorted([MODEL, CONFIG, CARD])
+    config = json.loads((made / CONFIG).read_text())
+    assert [part["slot"] for part in config["parts"]] == ["embedding", "block_00", "adapter_00", "norm", "head"]
+    assert config["root"]["licence"] == "Apache-2.0"
+    assert config["accuracy"] == {"test": {"accuracy": 0.625, "examples": 80}}
+    assert [one["task"] for one in config["lineage"]] == ["b", "a", None]
+    assert config["preprocessing"]["image_size"] == 8
+    assert config["task"]["class_names"] == ["b 0", "b 1", "b 2"]
+    card = (made / CARD).read_text()
+    for said in ("# b\n", "test: 0.6250 on 80", "Apache-2.0", "insert adapter of width 8", f"`{best.version}`", "CC0"):
+        assert said in card
+
+
+def test_what_cannot_be_exported(tmp_path: FilePath, store: Store) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for task, name, words in (
+        ("q", "out", "Unknown task"),
+        ("c", "out", "no trained path"),
+        ("a", "full", "not empty"),
+        ("a", "file", "not a directory"),
+        ("a", "file/below", "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=words):
+            export_task(store, task, tmp_path / name)
+    assert (tmp_path / "full" / "precious.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "system"]
+
+
+def test_an_empty_directory_is_used(tmp_path: FilePath, store: Store) -> None:
+    (tmp_path / "out").mkdir()
+    assert load_export(export_task(store, "a", tmp_path / "out")).task.name == "a"
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path: FilePath, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        export_task(store, "a", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["system"]
+
+
+def test_a_directory_that_is_no_export(tmp_path: FilePath) -> None:
+    for name in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError, match="no exported task"):
+            load_export(name)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    directory = tmp_path_factory.mktemp("exported")
+    with new_store(directory, "a") as store:
+        grow(store, "a")
+        return export_task(store, "a", directory / "out")
+
+
+@given(name=st.sampled_from([MODEL, CONFIG]), at=st.floats(0, 1, exclude_max=True), by=st.integers(1, 255))
+def test_a_changed_byte_is_an_error_or_changes_nothing_that_counts(
+    exported: FilePath, tmp_path_factory: pytest.TempPathFactory, name: str, at: float, by: int
+) -> None:
+    copy = tmp_path_factory.mktemp("copy") / "out"
+    shutil.copytree(exported, copy)
+    data = bytearray((copy / name).read_bytes())
+    data[int(at * len(data))] ^= by
+    (copy / name).write_bytes(data)
+    try:
+        found = load_export(copy)
+    except UserError:
+        return
+    assert found.path.version == load_export(exported).path.version
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=5))
+def test_a_config_of_other_values_is_an_error(
+    exported: FilePath, tmp_path_factory: pytest.TempPathFactory, value: object
+) -> None:
+    copy = tmp_path_factory.mktemp("copy") / "out"
+    shutil.copytree(exported, copy)
+    config = json.loads((copy / CONFIG).read_text())
+    for key in ("format", "task", "path", "parts", "lineage"):
+        if value == config[key]:
+            continue
+        (copy / CONFIG).write_text(json.dumps({**config, key: value}))
+        with pytest.raises(UserError):
+            load_export(copy)
+    (copy / CONFIG).write_text(json.dumps(value))
+    with pytest.raises(UserError):
+        load_export(copy)

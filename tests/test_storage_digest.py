@@ -1,0 +1,135 @@
+"""The digest of a database's meaning: every column counts, but those that tell when and how fast."""
+
+from pathlib import Path as FilePath
+
+import pytest
+from sqlalchemy import text
+from storage_samples import new_store, planned, sample_golden, trained
+
+from mutant.outcome import Failed
+from mutant.path import Path
+from mutant.storage.digest import digest
+from mutant.storage.records import Baseline, Evaluation
+from mutant.storage.schema import Base
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+MEANINGLESS = {
+    "baselines.at",
+    "baselines.seconds",
+    "candidates.committed_at",
+    "candidates.planned_at",
+    "candidates.predicted_seconds",
+    "candidates.reason",
+    "candidates.seconds",
+    "evaluations.at",
+    "goldens.created_at",
+    "paths.created_at",
+    "runs.ended_at",
+    "runs.started_at",
+    "system.created_at",
+    "tasks.added_at",
+    "events.at",
+    "events.data",
+    "events.kind",
+}
+
+
+def full_run(store: Store, order: tuple[int, ...] = (0, 1, 2), seconds: float = 1.0) -> None:
+    """A run of which every table has a row; `order` is that in which the children arrive."""
+    run = store.begin_run({"n": 1}, ["a"])
+    key, root = run.segments[0].key, store.root()
+    plans = [planned("a", root, child) for child in range(3)]
+    store.plan_generation(key, 0, plans)
+    done: dict[int, Path] = {}
+    for child in order:
+        if child == 1:
+            store.commit_outcome(key, 0, 1, Failed(plans[1].candidate.id, "error", f"after {seconds} s"))
+        else:
+            outcome = trained(plans[child], root, quality=0.1 + child / 10, seconds=seconds)
+            store.commit_outcome(key, 0, child, outcome)
+            done[child] = outcome.path
+    winner = done[2]
+    golden = sample_golden(winner, store.components(part.digest for part in winner.parts))
+    store.finish_segment(key, winner.id, golden)
+    store.finish_run(run.id)
+    store.record_evaluation(Evaluation(winner.id, "a", "test", 0.5, 10, "f" * 64))
+    store.record_baseline(Baseline("head-only", "a", 0.25, 0.5, 3, {"x": 1}))
+    store.record_event(run.id, "resumed", {"after": seconds})
+
+
+def test_the_order_of_arrival_and_the_time_it_took_do_not_count(tmp_path: FilePath) -> None:
+    digests: set[str] = set()
+    for name, order, seconds in (("x", (0, 1, 2), 1.0), ("y", (2, 0, 1), 5.0)):
+        (tmp_path / name).mkdir()
+        with new_store(tmp_path / name, "a", "b") as store:
+            full_run(store, order, seconds)
+            store.record_event(None, name, {})
+            digests.add(digest(store))
+    assert len(digests) == 1
+
+
+def test_another_seed_or_an_unfinished_run_counts(tmp_path: FilePath) -> None:
+    digests: set[str] = set()
+    for seed in range(2):
+        (tmp_path / str(seed)).mkdir()
+        with new_store(tmp_path / str(seed), "a", seed=seed) as store:
+            digests.add(digest(store))
+            store.begin_run({}, ["a"])
+            digests.add(digest(store))
+    assert len(digests) == 4
+
+
+def columns() -> list[str]:
+    """All but the keys inside the database: what they point to is digested by name."""
+    return [
+        f"{table.name}.{column.name}"
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if not column.primary_key and not column.foreign_keys
+    ]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    directory = tmp_path_factory.mktemp("system")
+    with new_store(directory, "a", "b") as store:
+        full_run(store)
+        full_digest = digest(store)
+    (directory / "digest").write_text(full_digest)
+    return directory
+
+
+@pytest.mark.parametrize("column", columns())
+def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, column: str) -> None:
+    """Change one value of the column: the digest changes or the damage is seen, unless it is listed."""
+    (tmp_path / "mutant.db").write_bytes((system / "mutant.db").read_bytes())
+    table, name = column.split(".")
+    kind = Base.metadata.tables[table].columns[name]
+    with Store.open(str(tmp_path / "mutant.db")) as store:
+        with store.writing() as connection:
+            changes = {"JSON": "json_set(%s, '$.zz', 1)", "DATETIME": "'2001-01-01 00:00:00.000000'"}
+            change = changes.get(str(kind.type), "CASE typeof(%s) WHEN 'text' THEN %s || 'q' ELSE %s + 1 END")
+            if "%s" in change:
+                change = change.replace("%s", name)
+            if name == "predicted_seconds":
+                change = "7.5"
+            if (
+                str(kind.type) == "JSON"
+                and connection.scalar(text(f"SELECT json_type({name}) FROM {table}")) == "array"
+            ):
+                change = "'[7]'"
+            if name == "state":
+                change = {"runs": "'abandoned'", "segments": "'open'", "candidates": "'STALE'"}[table]
+            if name == "data" and table == "weights":
+                change = "CAST(data || 'q' AS BLOB)"
+            where = f"rowid = (SELECT max(rowid) FROM {table} WHERE {name} IS NOT NULL)"
+            if table.startswith("path_"):
+                where = "position = 1"
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+            assert connection.exec_driver_sql(f"UPDATE {table} SET {name} = {change} WHERE {where}").rowcount > 0
+        try:
+            same = digest(store) == (system / "digest").read_text()
+        except UserError:
+            same = False
+    assert same == (column in MEANINGLESS)

@@ -1,0 +1,154 @@
+"""Whatever happens to a database file, every question to it ends with an answer or with an error for people."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path as FilePath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from storage_samples import forward, grow, new_store
+
+from mutant.storage.digest import digest
+from mutant.storage.export import export_task
+from mutant.storage.schema import Base
+from mutant.storage.store import Store
+from mutant.storage.verify import verify
+from mutant.tasks.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    """A small system of one run, in small pages so that damage hits what is read and not empty space."""
+    directory = tmp_path_factory.mktemp("good")
+    with new_store(directory, "a") as store:
+        grow(store, "a")
+    with closing(sqlite3.connect(directory / "mutant.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA page_size = 1024")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
+    return directory / "mutant.db"
+
+
+def read_all(url: str, out: FilePath) -> None:
+    """Everything that the program reads; a UserError ends one question, not the others."""
+    questions: list[Callable[[Store], object]] = [
+        lambda store: store.tasks(),
+        lambda store: store.root(),
+        lambda store: store.paths(),
+        lambda store: store.pool(),
+        lambda store: store.ancestors(store.paths()[-1].id),
+        lambda store: store.components(part.digest for path in store.paths() for part in path.parts),
+        lambda store: [store.trace(p.trace) for path in store.paths() for p in path.parts if p.trace is not None],
+        lambda store: [store.candidates(segment.key) for run in store.runs() for segment in run.segments],
+        lambda store: [store.golden(path.id) for path in store.paths()],
+        lambda store: (store.events(), store.evaluations(), store.baselines()),
+        lambda store: verify(store, forward, everything=True),
+        digest,
+        lambda store: export_task(store, "a", out),
+        lambda store: grow(store, "a"),
+    ]
+    try:
+        store = Store.open(url, busy_seconds=0.1)
+    except UserError:
+        return
+    with store:
+        for question in questions:
+            with suppress(UserError):
+                question(store)
+
+
+DAMAGE = st.one_of(
+    st.tuples(st.just("flip"), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1)),
+    st.tuples(st.just("cut"), st.floats(0, 1)),
+    st.tuples(st.just("zero"), st.tuples(st.floats(0, 1), st.integers(1, 3000))),
+    st.tuples(st.just("insert"), st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=50))),
+)
+
+
+def damage(data: bytes, how: str, what: object) -> bytes:
+    changed, length = bytearray(data), len(data)
+    match how, what:
+        case "flip", list(flips):
+            for at, by in flips:
+                changed[int(at * length)] ^= by
+        case "cut", float(at):
+            del changed[int(at * length) :]
+        case "zero", (at, count):
+            start = int(at * length)
+            changed[start : start + count] = bytes(len(changed[start : start + count]))
+        case "insert", (at, some):
+            changed[int(at * length) : int(at * length)] = some
+        case _:
+            raise AssertionError(how)
+    return bytes(changed)
+
+
+def check_damaged(directory: FilePath, data: bytes) -> None:
+    (directory / "mutant.db").write_bytes(data)
+    for beside in ("mutant.db-wal", "mutant.db-shm"):
+        (directory / beside).unlink(missing_ok=True)
+    read_all(str(directory / "mutant.db"), directory / "out")
+
+
+@settings(max_examples=60)
+@given(DAMAGE)
+def test_a_damaged_file_is_told(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, how: tuple[str, object]
+) -> None:
+    check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *how))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=2000)
+@given(DAMAGE)
+def test_a_damaged_file_is_told_thousands_of_times(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, how: tuple[str, object]
+) -> None:
+    check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *how))
+
+
+VALUES = st.one_of(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=4) | st.booleans(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=6,
+    ).map(json.dumps),
+    st.text(max_size=10),
+    st.binary(max_size=10),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+)
+COLUMNS = [f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables for column in table.columns]
+
+
+def check_changed(directory: FilePath, good: FilePath, column: str, value: object) -> None:
+    (directory / "mutant.db").write_bytes(good.read_bytes())
+    table, name = column.split(".")
+    with closing(sqlite3.connect(directory / "mutant.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        with suppress(sqlite3.Error):
+            connection.execute(f'UPDATE "{table}" SET "{name}" = ?', (value,))
+    read_all(str(directory / "mutant.db"), directory / "out")
+
+
+@settings(max_examples=50)
+@given(column=st.sampled_from(COLUMNS), value=VALUES)
+def test_a_column_of_other_values_is_told(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
+) -> None:
+    check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=1000)
+@given(column=st.sampled_from(COLUMNS), value=VALUES)
+def test_a_column_of_other_values_is_told_a_thousand_times(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
+) -> None:
+    check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
