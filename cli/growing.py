@@ -90,6 +90,7 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
     from mutant.search.growth import Engine
     from mutant.search.progress import SegmentStarted
 
+    options.check()
     store = system.store
     before = len(store.runs()) - (store.unfinished_run() is not None)
     with Signals() as signals:
@@ -113,13 +114,20 @@ def kept(store: "Store", *, begun: bool) -> str:
     """What a stopped run leaves behind, and how to go on."""
     run = store.unfinished_run()
     if run is None and begun:
-        return "Stopped. The run is finished and all of it is kept. Measure it: mutant evaluate"
+        return f"Stopped. The run is finished and all of it is kept. Measure it: mutant evaluate{_named(store)}"
     if run is None:
         return "Stopped before anything was written."
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    total = int(run.config.get("children", 0)) * len(run.segments)
-    return f"Stopped. Kept: {done} of {plural(total, 'child', 'children')} of run {run.id}. Resume: mutant resume"
+    total = plural(int(run.config.get("children", 0)) * len(run.segments), "child", "children")
+    return f"Stopped. Kept: {done} of {total} of run {run.id}. Resume: mutant resume{_named(store)}"
+
+
+def _named(store: "Store") -> str:
+    """The option that names this database in the next command; nothing where it would be found without."""
+    from mutant.storage.url import database_url, label
+
+    return "" if store.url == database_url() else f" --db {label(store.url)}"
 
 
 def show(summaries: "Sequence[TaskSummary]") -> None:

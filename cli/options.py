@@ -142,3 +142,10 @@ class EngineOptions:
     def seconds(self) -> float | None:
         """The budget in seconds."""
         return None if self.budget is None else parse_duration(self.budget)
+
+    def check(self) -> None:
+        """Raise UserError for what would stop a run that has begun."""
+        from mutant.search.workers import choose_workers
+
+        choose_workers(self.workers, 0.0)
+        _ = self.seconds

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mutant.tasks.load import LoadedTask
 
 ROOT = "efficientnet-lite0"
+BLOCKS: int | None = None
 IMAGE_SIZE = 48
 TASKS = ("sample:textures", "sample:letters", "sample:digits")
 """Visited in this order: patches of photographs, rendered letters, handwriting."""
@@ -98,7 +99,9 @@ def _system(database: Path, seed: int, file: Path | None) -> "System":
         return System.open(str(database))
     tell(f"A new system in {database}, grown from {ROOT} at {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
     settings = Settings(**SETTINGS)
-    return System.create(str(database), root=ROOT, image_size=IMAGE_SIZE, seed=seed, settings=settings, file=file)
+    return System.create(
+        str(database), root=ROOT, blocks=BLOCKS, image_size=IMAGE_SIZE, seed=seed, settings=settings, file=file
+    )
 
 
 def _grown(system: "System", options: EngineOptions) -> "tuple[TaskSummary, ...]":

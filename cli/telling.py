@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mutant.storage.records import Evaluation
-
 if TYPE_CHECKING:
     from mutant.path import Path
     from mutant.search.scoring import Scale

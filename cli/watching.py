@@ -193,6 +193,7 @@ class Bars:
                 self._best = self._score = None
                 self._last = event.segment + 1 == event.segments
                 self._bar = self._add(event.task, total=event.children, completed=event.done)
+                self._update()
             case events.ChildFinished(outcome=outcome):
                 if isinstance(outcome, Failed):
                     self._print(f"{event.task}: a child {describe_outcome(outcome)}")

@@ -23,20 +23,20 @@ def forward(chain: Sequence[Spec], arrays: Tree, x: jax.Array) -> jax.Array:
     """Apply the layers of `chain` in order. x: [B, S, S, 3] uint8 for a whole path, else what the layer below emits.
 
     A barrier between components keeps XLA from fusing across them: a component's numbers do not depend on its
-    neighbours, so a prefix and a suffix as two programs equal one, and an untrained adapter changes nothing.
+    neighbours, so one program equals one for each component, and an untrained adapter changes nothing.
     """
     for spec, values in zip(chain, arrays, strict=True):
         x = jax.lax.optimization_barrier(families.apply(spec, values, x))
     return x
 
 
-@lru_cache(maxsize=512)
-def program(chain: tuple[Spec, ...]) -> Callable[[Tree, Any], jax.Array]:
-    """The compiled forward of a chain; shapes are specialised by JAX."""
+@lru_cache(maxsize=4096)
+def program(spec: Spec) -> Callable[[Mapping[str, jax.Array], Any], jax.Array]:
+    """The compiled forward of one kind of component: every path that has one runs the same program."""
     backend.keep_compiled_programs()
 
-    def run(arrays: Tree, x: jax.Array) -> jax.Array:
-        return forward(chain, arrays, x)
+    def run(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+        return families.apply(spec, arrays, x)
 
     return jax.jit(run)
 
@@ -46,13 +46,18 @@ def on_device(arrays: Sequence[Arrays]) -> Tree:
 
 
 def run_in_batches(chain: Sequence[Spec], arrays: Tree, inputs: np.ndarray[Any, Any], batch: int = BATCH) -> Floats:
-    """Outputs of a chain for all rows of `inputs`, computed `batch` rows at a time; the last batch is padded."""
-    run = program(tuple(chain))
+    """Outputs of a chain for all rows of `inputs`, computed `batch` rows at a time; the last batch is padded.
+
+    Component by component, so that a new path compiles only what no path had before.
+    """
+    programs = [program(spec) for spec in chain]
     outputs: list[Any] = []
     for start in range(0, len(inputs), batch):
         rows = inputs[start : start + batch]
-        padded = np.concatenate([rows, np.repeat(rows[-1:], batch - len(rows), axis=0)]) if len(rows) < batch else rows
-        outputs.append(np.asarray(run(arrays, padded))[: len(rows)])
+        x: Any = np.concatenate([rows, np.repeat(rows[-1:], batch - len(rows), axis=0)]) if len(rows) < batch else rows
+        for run, values in zip(programs, arrays, strict=True):
+            x = run(values, x)
+        outputs.append(np.asarray(x)[: len(rows)])
     if not outputs:
         raise ValueError("no rows to run")
     return np.concatenate(outputs)

@@ -1,4 +1,4 @@
-"""The compiled programs that train and validate a suffix: SGD with momentum, whole epochs on the device."""
+"""The compiled program that trains a suffix: SGD with momentum, whole epochs on the device."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,11 +15,6 @@ from mutant.network import Tree, forward
 CLIP_NORM = 1.0
 
 
-class Programs(NamedTuple):
-    epoch: Callable[..., Any]
-    correct: Callable[..., Any]
-
-
 class State(NamedTuple):
     """Trainable values and their momentum, slot by slot; frozen slots hold empty mappings."""
 
@@ -27,9 +22,20 @@ class State(NamedTuple):
     momentum: Tree
 
 
+class Steps(NamedTuple):
+    """What each of n steps takes: rows int32 [n, batch] of the data, their weights [n, batch], learning rates [n]."""
+
+    rows: Any
+    weights: Any
+    rates: Any
+
+
 @lru_cache(maxsize=256)
-def programs(chain: tuple[Spec, ...], trainable: tuple[bool, ...]) -> Programs:
-    """Compiled once per structure of the suffix: rates, momentum and data are arrays."""
+def epoch_program(chain: tuple[Spec, ...]) -> Callable[..., Any]:
+    """(state, rest, x, y, steps, momentum, nesterov) to (state, losses): a scan over the steps.
+
+    Compiled once per structure of the suffix and of what is trained in it: rates, momentum and data are arrays.
+    """
     backend.keep_compiled_programs()
 
     def loss(values: Tree, rest: Tree, x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
@@ -38,20 +44,16 @@ def programs(chain: tuple[Spec, ...], trainable: tuple[bool, ...]) -> Programs:
         return jnp.sum(losses * weights) / jnp.sum(weights)
 
     def epoch(
-        state: State, rest: Tree, x: jax.Array, y: jax.Array, rows: jax.Array, weights: jax.Array,
-        rates: jax.Array, momentum: jax.Array, nesterov: jax.Array,
-    ) -> tuple[State, jax.Array]:  # fmt: skip
-        def step(state: State, now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[State, jax.Array]:
-            index, weight, rate = now
-            value, gradient = jax.value_and_grad(loss)(state.values, rest, x[index], y[index], weight)
-            return sgd(state, gradient, rate, momentum, nesterov), value
+        state: State, rest: Tree, x: jax.Array, y: jax.Array, steps: Steps, momentum: jax.Array, nesterov: jax.Array
+    ) -> tuple[State, jax.Array]:
+        def step(state: State, now: Steps) -> tuple[State, jax.Array]:
+            rows = now.rows
+            value, gradient = jax.value_and_grad(loss)(state.values, rest, x[rows], y[rows], now.weights)
+            return sgd(state, gradient, now.rates, momentum, nesterov), value
 
-        return jax.lax.scan(step, state, (rows, weights, rates))
+        return jax.lax.scan(step, state, steps)
 
-    def correct(arrays: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.argmax(forward(chain, arrays, x), axis=-1) == y)
-
-    return Programs(jax.jit(epoch), jax.jit(correct))
+    return jax.jit(epoch)
 
 
 def sgd(state: State, gradient: Tree, rate: jax.Array, momentum: jax.Array, nesterov: jax.Array) -> State:

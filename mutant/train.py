@@ -15,12 +15,12 @@ from mutant.cost import forward_flops, training_flops
 from mutant.dataset import Dataset, Split
 from mutant.families import initial
 from mutant.feed import Feed
-from mutant.network import BATCH, Tree, on_device
+from mutant.network import Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
 from mutant.position import derive
 from mutant.prefix import Activations, Prefix, PrefixCache
-from mutant.sgd import Programs, State, merged, programs
+from mutant.sgd import State, Steps, epoch_program, merged
 
 TRACE = "trace"
 
@@ -53,7 +53,7 @@ def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started
     cut = plan.frozen_prefix
     prefix = _prefix(assignment, cut)
     suffix = plan.parts[cut:]
-    compiled = programs(plan.chain[cut:], tuple(part.trainable for part in suffix))
+    epoch = epoch_program(plan.chain[cut:])
     feed = Feed(assignment, dataset, cache, prefix)
     state, rest = _initial_state(assignment, suffix)
     momentum = jnp.float32(plan.hyperparameters.momentum or 0.0)
@@ -61,11 +61,11 @@ def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started
     best, best_state, validations = -1.0, state, list[float]()
     for visit, rates in enumerate(feed.rates):
         x, y, rows, weights = feed.visit(visit)
-        state, losses = compiled.epoch(state, rest, x, y, rows, weights, rates, momentum, nesterov)
+        state, losses = epoch(state, rest, x, y, Steps(rows, weights, rates), momentum, nesterov)
         if not np.isfinite(np.asarray(losses)).all():
             step = int(np.argmin(np.isfinite(np.asarray(losses))))
             raise FloatingPointError(f"the loss was not finite at step {visit * len(rates) + step}")
-        accuracy = _accuracy(compiled, merged(state.values, rest), feed.validation, dataset.validation)
+        accuracy = _accuracy(plan.chain[cut:], merged(state.values, rest), feed.validation, dataset.validation)
         validations.append(accuracy)
         if accuracy > best:
             best, best_state = accuracy, state
@@ -99,16 +99,9 @@ def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
     return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
 
 
-def _accuracy(programs: Programs, arrays: Tree, activations: Activations, split: Split) -> float:
-    right = 0
-    for start in range(0, len(split), BATCH):
-        x, y = activations[start : start + BATCH], split.labels[start : start + BATCH]
-        missing = BATCH - len(x)
-        if missing:
-            x = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])
-            y = np.pad(y, (0, missing), constant_values=-1)
-        right += int(programs.correct(arrays, x, y))
-    return right / len(split)
+def _accuracy(chain: Sequence[Spec], arrays: Tree, activations: Activations, split: Split) -> float:
+    logits = run_in_batches(chain, arrays, activations)
+    return int((np.argmax(logits, axis=-1) == split.labels).sum()) / len(split)
 
 
 def _trained(

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,7 +17,8 @@ from mutant.tasks.errors import UserError, nearest
 class RunConfig:
     """Everything that decides the result of a run, and nothing that does not (workers, budget of time).
 
-    `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root.
+    `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
+    `start` holds the hyperparameters that the root's children start from instead of the defaults.
     """
 
     tasks: tuple[str, ...]
@@ -32,6 +33,7 @@ class RunConfig:
     first_children: FirstChildren = "sampled"
     cross_task: bool = True
     baseline: bool = False
+    start: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -200,6 +202,7 @@ def run_config(
         first_children=checked.first_children or preset.first_children,
         cross_task=True if checked.cross_task is None else checked.cross_task,
         baseline=baseline,
+        start=dict(preset.start),
     )
 
 

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mutant.blueprint import Blueprint, blueprint
 from mutant.hyperparameters import HyperparameterValue
-from mutant.mutation import Mutation
+from mutant.mutation import Mutation, SetHyperparameter
 from mutant.path import Candidate, Path
 from mutant.pool import Pool
 from mutant.position import Position
@@ -59,21 +59,37 @@ def plan_generation(
         if data is None:
             data = draw_data_hyperparameters(parent, config.rules, position.generator("data hyperparameters"))
         ancestry = lineage.ancestors(parent.id)
+        started = _started(parent, config)
         mutations: tuple[Mutation, ...]
         if unmutated_parent is not None:
             mutations = unmutated(ancestry, task=position.task, classes=classes, rules=config.rules)
         else:
             mutations = mutate(
-                ancestry,
+                [started, *ancestry[1:]],
                 task=position.task,
                 classes=classes,
                 rules=config.rules,
                 rng=here.generator("mutations"),
                 data=data,
             )
+        mutations = (*_starting_edits(parent, started, mutations), *mutations)
         candidate = Candidate(position.task, parent.id, mutations, here.derive("candidate"))
         children.append(Child(candidate, blueprint(ancestry, mutations)))
     return tuple(children)
+
+
+def _started(parent: Path, config: RunConfig) -> Path:
+    """The root with the preset's starting hyperparameters; any other parent as it is."""
+    if parent.parent is not None:
+        return parent
+    return replace(parent, hyperparameters=replace(parent.hyperparameters, **config.start))
+
+
+def _starting_edits(parent: Path, started: Path, mutations: Sequence[Mutation]) -> list[SetHyperparameter]:
+    """The preset's starting values as recorded edits, but for those that a mutation sets again."""
+    again = {mutation.name for mutation in mutations if isinstance(mutation, SetHyperparameter)}
+    before, after = parent.hyperparameters.to_dict(), started.hyperparameters.to_dict()
+    return [SetHyperparameter(n, v) for n, v in after.items() if v != before[n] and n not in again]
 
 
 def _unmutated_parent(pool: Pool, config: RunConfig, task: str, nth: int) -> Path | None:

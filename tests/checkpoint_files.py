@@ -1,7 +1,7 @@
 """Checkpoints as other programs write them, made without those programs."""
 
 import io
-import pickle
+import pickle  # noqa: TID251 - only to write what other programs write
 import struct
 import sys
 import types

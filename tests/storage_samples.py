@@ -5,6 +5,7 @@ from pathlib import Path as FilePath
 
 import ml_dtypes
 import numpy as np
+from sqlalchemy import func, select
 
 from mutant.component import Component, Spec, content_digest
 from mutant.hyperparameters import Hyperparameters
@@ -13,6 +14,7 @@ from mutant.outcome import Cost, Trained
 from mutant.path import Candidate, Part, Path
 from mutant.position import derive
 from mutant.storage.records import Golden, Planned, SegmentKey, SystemInfo
+from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.tasks.task import Split, Task
 
@@ -126,3 +128,11 @@ def grow(store: Store, *tasks: str, children: int = 2) -> list[Path]:
         winners.append(grow_segment(store, segment.key, segment.task, parent, children=children, seed=run.id))
     store.finish_run(run.id)
     return winners
+
+
+def counts(store: Store) -> dict[str, int]:
+    with store.reading() as connection:
+        return {
+            name: connection.scalar(select(func.count()).select_from(table)) or 0
+            for name, table in Base.metadata.tables.items()
+        }

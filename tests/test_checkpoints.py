@@ -2,7 +2,7 @@
 
 import io
 import os
-import pickle
+import pickle  # noqa: TID251 - only to write a hostile file
 import struct
 import sys
 import zipfile
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoint_files import npz_bytes, torch_bytes, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mutant.checkpoints import read_checkpoint
 from mutant.tasks.errors import MissingExtra, UserError
-from checkpoint_files import npz_bytes, torch_bytes, write
 
 RNG = np.random.default_rng(0)
 ARRAYS: dict[str, np.ndarray[Any, Any]] = {

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from tiny import CLASSES, conv_chain, stripes, vit_chain, world
 from mutant.assignment import Training
 from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Clone, DropTopBlock, InsertAdapter, NewHead, RestoreTopBlock, SetHyperparameter
-from mutant.network import forward, on_device, predict_logits, program, run_in_batches
+from mutant.network import forward, on_device, predict_logits, run_in_batches
 from mutant.outcome import Failed
 from mutant.prefix import PrefixCache
 from mutant.schedule import learning_rates
@@ -98,17 +99,18 @@ def test_inserting_an_adapter_leaves_the_outputs_unchanged_to_the_bit(chain):
         assert run_in_batches(plan.chain, arrays, images).tobytes() == before.tobytes()
 
 
-def test_prefix_and_suffix_as_two_programs_equal_one():
-    here = world()
+@pytest.mark.parametrize("chain", [None, conv_chain(3)], ids=["vit", "efficientnet"])
+def test_one_program_equals_a_program_for_each_component(chain):
+    here = world(3, chain)
     path = here.train(here.root, [Clone("norm"), HEAD], training=QUICK).path
     images = stripes().validation.images[:16]
     chain = tuple(part.spec for part in path.parts)
     arrays = on_device([here.components[part.digest].arrays for part in path.parts])
-    whole = np.asarray(program(chain)(arrays, images))
+    whole = np.asarray(jax.jit(lambda values, x: forward(chain, values, x))(arrays, images))
     for cut in range(1, len(chain)):
-        below = program(chain[:cut])(arrays[:cut], images)
-        assert np.asarray(program(chain[cut:])(arrays[cut:], below)).tobytes() == whole.tobytes()
-    assert forward(chain, arrays, images).shape == (16, CLASSES)
+        below = run_in_batches(chain[:cut], arrays[:cut], images)
+        assert run_in_batches(chain[cut:], arrays[cut:], below).tobytes() == whole.tobytes()
+    assert whole.shape == (16, CLASSES)
 
 
 def test_a_rows_answer_does_not_depend_on_its_neighbours():
@@ -140,8 +142,6 @@ def test_nesterov_and_schedules_change_the_result():
 
 
 def test_another_learning_rate_compiles_nothing():
-    import jax
-
     here = world()
     here.train(here.root, [Clone("norm"), HEAD], training=QUICK)
     compilations: list[str] = []

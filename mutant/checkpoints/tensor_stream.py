@@ -6,6 +6,7 @@ not in `_CONSTRUCTORS` or `_TYPES`, is an error. Nothing is imported and nothing
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -90,10 +91,11 @@ def read_object(stream: BinaryIO) -> object:
     """The next object of the stream, which is left after it. Raises `UserError` for all that is not plain data."""
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "STOP":
-                return machine.pop()
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings(action="ignore"):  # about escapes in damaged text
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "STOP":
+                    return machine.pop()
+                machine.step(opcode.name, argument)
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise UserError(f"its index is damaged ({type(error).__name__}).") from error
     raise UserError("its index ends early.")

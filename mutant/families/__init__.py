@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from mutant.families.common import Layer
 
+    Array = jax.Array | np.ndarray[Any, Any]
+
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "": "mutant.families.common",
@@ -79,7 +81,7 @@ def shapes(spec: Spec) -> Mapping[str, Shape]:
     return MappingProxyType({name: (tuple(v.shape), np.dtype(v.dtype)) for name, v in _abstract(spec)[1]})
 
 
-def apply(spec: Spec, arrays: "Mapping[str, jax.Array]", x: "jax.Array") -> "jax.Array":
+def apply(spec: Spec, arrays: "Mapping[str, Array]", x: "Array") -> "jax.Array":
     """What the component computes on a batch: a pure function of `arrays` and `x`, to be jitted and differentiated."""
     from mutant.families.typed import graph
 

@@ -22,7 +22,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def depthwise_convolution(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """[B, H, W, C] with kernel [k, k, C] to [B, ceil(H / stride), ceil(W / stride), C], SAME padding."""
+    """[B, H, W, C] with kernel [k, k, C] to [B, ceil(H / stride), ceil(W / stride), C], SAME padding; stride <= k."""
     return _convolution(x, kernel, stride)
 
 

@@ -2,7 +2,7 @@
 
 from mutant.roots.info import HubFile, RootInfo, Source, Url, Wheel
 from mutant.roots.load import Root, RootPart, layout, load_root
-from mutant.roots.registry import find, registry
+from mutant.roots.rows import find, registry
 
 __all__ = [
     "HubFile",

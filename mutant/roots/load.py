@@ -14,7 +14,7 @@ from mutant.path import HEAD
 from mutant.roots.cache import cache_directory
 from mutant.roots.info import RootInfo
 from mutant.roots.obtain import Trust, Weights, from_file, obtain
-from mutant.roots.registry import RANDOM, find
+from mutant.roots.rows import RANDOM, find
 from mutant.tasks.errors import UserError
 
 
