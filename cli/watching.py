@@ -63,7 +63,8 @@ def announce(store: "Store", crew: "Crew", *, fresh: bool) -> Iterator[str]:
     names = dict.fromkeys(segment.task for segment in segments)
     for name in names:
         yield from describe_task(store.task(name)) if fresh else (brief(store.task(name)),)
-    yield f"{plural(crew.workers, 'worker')}: {crew.reason}"
+    where = "on Ray" if crew.workers > 1 else "in this process"
+    yield f"{plural(crew.workers, 'worker')}: {where if crew.reason == 'as asked' else crew.reason}"
 
 
 def describe_task(task: "Task") -> Iterator[str]:

@@ -3,7 +3,7 @@
 The public API is exported lazily: importing this package imports no JAX, no database and no Ray.
 
 >>> sorted(__all__)[:3]
-['Engine', 'Mutation', 'Path']
+['Engine', 'GenerationFinished', 'Mutation']
 """
 
 import importlib
@@ -18,10 +18,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mutant.mutation import Mutation
     from mutant.path import Path
+    from mutant.pool import accounted_parameters
     from mutant.roots import registry as root_registry
     from mutant.search.config import Settings, read_settings
     from mutant.search.growth import Engine
     from mutant.search.plot import plot_model, plot_quality
+    from mutant.search.progress import GenerationFinished
     from mutant.search.system import System, TaskSummary, create, open_system
     from mutant.tasks.errors import UserError
     from mutant.tasks.load import load as load_task
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Engine": "mutant.search.growth:Engine",
+    "GenerationFinished": "mutant.search.progress:GenerationFinished",
     "Mutation": "mutant.mutation:Mutation",
     "Path": "mutant.path:Path",
     "Settings": "mutant.search.config:Settings",
@@ -37,6 +40,7 @@ _EXPORTS = {
     "Task": "mutant.tasks.task:Task",
     "TaskSummary": "mutant.search.system:TaskSummary",
     "UserError": "mutant.tasks.errors:UserError",
+    "accounted_parameters": "mutant.pool:accounted_parameters",
     "create": "mutant.search.system:create",
     "load_task": "mutant.tasks.load:load",
     "open_system": "mutant.search.system:open_system",
@@ -49,6 +53,7 @@ _EXPORTS = {
 
 __all__ = [
     "Engine",
+    "GenerationFinished",
     "Mutation",
     "Path",
     "Settings",
@@ -56,6 +61,7 @@ __all__ = [
     "Task",
     "TaskSummary",
     "UserError",
+    "accounted_parameters",
     "create",
     "load_task",
     "open_system",

@@ -38,34 +38,31 @@ def cache_directory() -> Path:
 
 def keep_compiled_programs() -> None:
     """Turn on JAX's persistent compilation cache, shared by all processes of the user."""
-    import jax
+    from mutant.typed import xla
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if xla.config.jax_compilation_cache_dir is None:
         directory = cache_directory() / "xla"
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError:
             return
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        xla.config.update("jax_compilation_cache_dir", str(directory))
+        xla.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def describe() -> str:
     """The back end whose bits an output belongs to, such as `cpu x86_64 avx512f, 1 thread`."""
     import platform
 
-    import jax
+    from mutant.typed import xla
 
-    device = jax.devices()[0]
+    device = xla.devices()[0]
     kind = platform.machine() if device.platform == "cpu" else device.device_kind
     return f"{device.platform} {kind}, {os.environ.get(THREADS, 'all')} thread(s)"
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides the last bit of an output."""
-    import flax
-    import jax
-    import jaxlib
-    import numpy as np
+    from importlib.metadata import version
 
-    return {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "flax": flax.__version__, "numpy": np.__version__}
+    return {package: version(package) for package in ("jax", "jaxlib", "flax", "numpy")}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -49,7 +49,11 @@ class Spec:
     @staticmethod
     def from_json(text: str) -> "Spec":
         kind, config = json.loads(text)
-        return Spec.of(kind, **{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        return Spec.of(kind, **{name: _value(value) for name, value in config.items()})
+
+
+def _value(data: Any) -> Value:
+    return tuple(cast("list[Scalar]", data)) if isinstance(data, list) else data
 
 
 def is_buffer(name: str) -> bool:

@@ -1,14 +1,14 @@
 """What a path costs: forward FLOPs per image by XLA's own count, and the FLOPs that training a child takes."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
-import jax
 import numpy as np
 
 from mutant.blueprint import Blueprint
 from mutant.component import Spec
 from mutant.families import apply, shapes
+from mutant.typed import xla
 
 Shape = tuple[int, ...]
 
@@ -16,10 +16,10 @@ Shape = tuple[int, ...]
 @lru_cache(maxsize=4096)
 def _component_cost(spec: Spec, shape: Shape, dtype: str) -> tuple[float, Shape, str]:
     """(FLOPs, output shape, output dtype) of one component on one row."""
-    arrays = {name: jax.ShapeDtypeStruct(s, d) for name, (s, d) in shapes(spec).items()}
-    x = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
-    lowered = jax.jit(lambda a, v: apply(spec, a, v)).lower(arrays, x)
-    analysis = lowered.cost_analysis()
+    arrays = {name: xla.ShapeDtypeStruct(s, d) for name, (s, d) in shapes(spec).items()}
+    x = xla.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
+    lowered = xla.jit(partial(apply, spec)).lower(arrays, x)
+    analysis: dict[str, float] = lowered.cost_analysis() or {}
     out = lowered.out_info
     return float(analysis.get("flops", 0.0)), tuple(out.shape[1:]), np.dtype(out.dtype).name
 

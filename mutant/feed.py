@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from mutant.assignment import Assignment
@@ -10,6 +9,7 @@ from mutant.dataset import Dataset, Split, augmentation
 from mutant.position import derive
 from mutant.prefix import Activations, Prefix, PrefixCache
 from mutant.schedule import learning_rates
+from mutant.typed import jnp
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 

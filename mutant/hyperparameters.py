@@ -43,7 +43,7 @@ class Hyperparameters:
         return Hyperparameters(**values)
 
     def with_value(self, name: str, value: HyperparameterValue) -> "Hyperparameters":
-        return replace(self, **{name: value})  # pyright: ignore[reportArgumentType]
+        return replace(self, **{name: value})
 
 
 HYPERPARAMETERS = tuple(f.name for f in fields(Hyperparameters))

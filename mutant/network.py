@@ -10,6 +10,7 @@ import numpy as np
 from mutant import backend, families
 from mutant.component import Arrays, Component, Spec
 from mutant.path import Path
+from mutant.typed import jnp, xla
 
 BATCH = 16
 """Rows of every inference program. One fixed shape, so that a row's bits depend on nothing but the row."""
@@ -26,7 +27,7 @@ def forward(chain: Sequence[Spec], arrays: Tree, x: jax.Array) -> jax.Array:
     neighbours, so one program equals one for each component, and an untrained adapter changes nothing.
     """
     for spec, values in zip(chain, arrays, strict=True):
-        x = jax.lax.optimization_barrier(families.apply(spec, values, x))
+        x = xla.lax.optimization_barrier(families.apply(spec, values, x))
     return x
 
 
@@ -38,11 +39,11 @@ def program(spec: Spec) -> Callable[[Mapping[str, jax.Array], Any], jax.Array]:
     def run(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
         return families.apply(spec, arrays, x)
 
-    return jax.jit(run)
+    return xla.jit(run)
 
 
 def on_device(arrays: Sequence[Arrays]) -> Tree:
-    return [{name: jax.numpy.asarray(value) for name, value in values.items()} for values in arrays]
+    return [{name: jnp.asarray(value) for name, value in values.items()} for values in arrays]
 
 
 def run_in_batches(chain: Sequence[Spec], arrays: Tree, inputs: np.ndarray[Any, Any], batch: int = BATCH) -> Floats:

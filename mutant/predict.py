@@ -50,4 +50,4 @@ def predict(
 
 def _top(task: Task, row: np.ndarray[tuple[int], np.dtype[np.float32]], top_k: int) -> tuple[Label, ...]:
     order = np.argsort(-row, kind="stable")[:top_k]
-    return tuple(Label(task.class_names[i], float(row[i])) for i in order)
+    return tuple(Label(task.class_names[int(i)], float(row[int(i)])) for i in order)

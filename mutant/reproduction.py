@@ -146,7 +146,6 @@ def _clones(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation])
 def _head(ancestry: Sequence[Path], so_far: Sequence[Mutation], task: str, classes: int) -> Mutation:
     parent = ancestry[0]
     head = parent.slots.get(HEAD)
-    fits = head is not None and parent.task == task and head.spec["classes"] == classes
-    if fits and head.spec["features_in"] == top_features(ancestry, so_far):
-        return Clone(HEAD)
-    return NewHead(classes)
+    if head is None or parent.task != task or head.spec["classes"] != classes:
+        return NewHead(classes)
+    return Clone(HEAD) if head.spec["features_in"] == top_features(ancestry, so_far) else NewHead(classes)

@@ -5,12 +5,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 
 from mutant import backend
 from mutant.component import Spec
 from mutant.network import Tree, forward
+from mutant.typed import jnp, optax, xla
 
 CLIP_NORM = 1.0
 
@@ -48,22 +47,30 @@ def epoch_program(chain: tuple[Spec, ...]) -> Callable[..., Any]:
     ) -> tuple[State, jax.Array]:
         def step(state: State, now: Steps) -> tuple[State, jax.Array]:
             rows = now.rows
-            value, gradient = jax.value_and_grad(loss)(state.values, rest, x[rows], y[rows], now.weights)
+            value, gradient = xla.value_and_grad(loss)(state.values, rest, x[rows], y[rows], now.weights)
             return sgd(state, gradient, now.rates, momentum, nesterov), value
 
-        return jax.lax.scan(step, state, steps)
+        return xla.lax.scan(step, state, steps)
 
-    return jax.jit(epoch)
+    return xla.jit(epoch)
 
 
 def sgd(state: State, gradient: Tree, rate: jax.Array, momentum: jax.Array, nesterov: jax.Array) -> State:
     """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD."""
     norm = optax.tree.norm(gradient)
     scale = CLIP_NORM / jnp.maximum(norm, CLIP_NORM)
-    gradient = jax.tree.map(lambda g: g * scale, gradient)
-    trace = jax.tree.map(lambda m, g: momentum * m + g, state.momentum, gradient)
-    update = jax.tree.map(lambda m, g: jnp.where(nesterov, momentum * m + g, m), trace, gradient)
-    return State(jax.tree.map(lambda v, u: v - rate * u, state.values, update), trace)
+
+    def clipped(g: jax.Array) -> jax.Array:
+        return g * scale
+
+    def traced(m: jax.Array, g: jax.Array) -> jax.Array:
+        return momentum * m + clipped(g)
+
+    def updated(v: jax.Array, m: jax.Array, g: jax.Array) -> jax.Array:
+        return v - rate * jnp.where(nesterov, momentum * m + clipped(g), m)
+
+    trace = xla.tree.map(traced, state.momentum, gradient)
+    return State(xla.tree.map(updated, state.values, trace, gradient), trace)
 
 
 def merged(values: Tree, rest: Tree) -> Tree:

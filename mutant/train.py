@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mutant.assignment import Assignment
@@ -21,6 +19,7 @@ from mutant.path import Part, Path
 from mutant.position import derive
 from mutant.prefix import Activations, Prefix, PrefixCache
 from mutant.sgd import State, Steps, epoch_program, merged
+from mutant.typed import jnp
 
 TRACE = "trace"
 
@@ -35,13 +34,11 @@ def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outco
         return _train(assignment, dataset, cache, started)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
-    except jax.errors.JaxRuntimeError as error:
-        kind = "out of memory" if "RESOURCE_EXHAUSTED" in str(error) else "error"
-        return _failed(assignment, kind, str(error).splitlines()[0], started)
     except FloatingPointError as error:
         return _failed(assignment, "not finite", str(error), started)
     except Exception as error:  # the generation goes on without this child, whatever it was
-        return _failed(assignment, "error", f"{type(error).__name__}: {error}", started)
+        kind = "out of memory" if "RESOURCE_EXHAUSTED" in str(error) else "error"
+        return _failed(assignment, kind, f"{type(error).__name__}: {error}", started)
 
 
 def _failed(assignment: Assignment, kind: FailureKind, reason: str, started: float) -> Failed:
@@ -87,7 +84,7 @@ def _initial_state(assignment: Assignment, suffix: Sequence[PlannedPart]) -> tup
         trained = {n: a for n, a in arrays.items() if part.trainable and not is_buffer(n)}
         values.append(trained)
         rest.append({n: a for n, a in arrays.items() if n not in trained})
-        trace = assignment.traces.get(part.source.trace or "", {}) if part.source is not None else {}
+        trace: Arrays = assignment.traces.get(part.source.trace or "", {}) if part.source is not None else {}
         momentum.append({n: np.asarray(trace.get(n, np.zeros_like(a)), np.float32) for n, a in trained.items()})
     return State(on_device(values), on_device(momentum)), on_device(rest)
 

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, cast
 
 from mutant.assignment import Training
 from mutant.rules import MutationRules
@@ -54,7 +54,11 @@ class RunConfig:
 
 
 def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return {key: _tuple(value) for key, value in data.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _value(key: str, value: Any, where: str) -> Any:
 
 def _mutable(value: Any, where: str) -> tuple[str, ...]:
     known = (*PRESETS["mu2net-plus"].rules.mutable,)
-    names = tuple(value) if isinstance(value, list | tuple) else (value,)
+    names: tuple[Any, ...] = tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
     for name in names:
         if name not in known:
             close = nearest(str(name), known)

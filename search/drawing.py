@@ -1,5 +1,8 @@
 """What all pictures share: a colour per task that colour-blind people tell apart, numbers in few characters, saving."""
 
+# matplotlib's methods take keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from pathlib import Path
 
 from matplotlib.figure import Figure

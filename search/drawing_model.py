@@ -1,5 +1,8 @@
 """The picture of a grown model: depth upwards, a column and a coloured route per task, one box per component."""
 
+# matplotlib's methods take keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,9 +1,13 @@
 """The picture of a search: quality against accounted parameters of every trained child, and quality by generation."""
 
+# matplotlib's methods take keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +18,7 @@ from mutant.search.drawing import FAINT, GRID, INK, colour, count, percent
 
 MARKERS = "osD^vPXhp<>d"
 SPREAD = 0.8
+LONGEST_NAME = 22
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Series:
 def draw(title: str, series: Sequence[Series]) -> Figure:
     """The figure; each series has at least one trial."""
     legend_rows = len(series) + 2
-    height = max(4.2, 1.4 + 0.22 * legend_rows)
+    height = max(4.5, 1.4 + 0.22 * legend_rows)
     figure = Figure(figsize=(11.5, height))
     figure.text(0.25 / 11.5, 1 - 0.32 / height, title, fontsize=13, weight="bold", color=INK, va="center")
     figure.text(0.25 / 11.5, 1 - 0.57 / height, _subtitle(series), fontsize=8.5, color=FAINT, va="center")
@@ -100,7 +105,9 @@ def _draw_generations(axes: Axes, series: Series) -> None:
     best = list(accumulate((trial.quality for trial in series.trials), max))
     axes.plot(xs, best, color=face, linewidth=1.7, zorder=2, drawstyle="steps-post")
     for x, trial in zip(xs, series.trials, strict=True):
-        style = {"s": 60, "edgecolors": INK} if trial.won else {"s": 20, "alpha": 0.55, "edgecolors": "none"}
+        style: dict[str, Any] = (
+            {"s": 60, "edgecolors": INK} if trial.won else {"s": 20, "alpha": 0.55, "edgecolors": "none"}
+        )
         axes.scatter(x, trial.quality, marker=marker, color=face, linewidths=1.3, zorder=3 + trial.won, **style)
 
 
@@ -116,6 +123,14 @@ def _places(trials: Sequence[Trial]) -> list[float]:
     return places
 
 
+def _tick_percent(y: float, _: object) -> str:
+    return f"{100 * y:.4g}%"
+
+
+def _tick_size(x: float, _: object) -> str:
+    return f"{x / 1e6:.3g} M" if x >= 1e6 else f"{x / 1e3:.3g} k"
+
+
 def _set_axes(by_size: Axes, by_generation: Axes, series: Sequence[Series]) -> None:
     for axes in (by_size, by_generation):
         axes.spines[["top", "right"]].set_visible(False)
@@ -123,7 +138,7 @@ def _set_axes(by_size: Axes, by_generation: Axes, series: Sequence[Series]) -> N
         axes.tick_params(colors=FAINT, labelsize=8, labelcolor=INK, which="both")
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
-    by_size.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g}%"))
+    by_size.yaxis.set_major_formatter(FuncFormatter(_tick_percent))
     by_size.set_ylabel("quality (best validation accuracy)", fontsize=8.5, color=INK)
     by_size.set_xlabel("accounted parameters", fontsize=8.5, color=INK)
     by_generation.tick_params(labelleft=False)
@@ -139,9 +154,7 @@ def _set_axes(by_size: Axes, by_generation: Axes, series: Sequence[Series]) -> N
         by_size.xaxis.set_minor_formatter(NullFormatter())
     else:
         by_size.xaxis.set_major_locator(MaxNLocator(6))
-    by_size.xaxis.set_major_formatter(
-        FuncFormatter(lambda x, _: f"{x / 1e6:.3g} M" if x >= 1e6 else f"{x / 1e3:.3g} k")
-    )
+    by_size.xaxis.set_major_formatter(FuncFormatter(_tick_size))
 
 
 def _draw_legend(figure: Figure, series: Sequence[Series]) -> None:
@@ -151,16 +164,16 @@ def _draw_legend(figure: Figure, series: Sequence[Series]) -> None:
     entries = [
         (
             mark("o", markersize=8, color="white", markeredgecolor=INK, markeredgewidth=1.4),
-            "ringed: answers for its task (best score)",
+            "ringed: answers for its task",
         ),
         (
             mark("o", markersize=7, color="white", markeredgecolor=FAINT, markeredgewidth=1.4),
-            "hollow: head on the root",
+            "hollow: head alone on the root",
         ),
     ]
     for each in series:
         won = next((trial for trial in each.trials if trial.won), None)
-        text = f"{each.number} {each.task}"
+        text = f"{each.number} {each.task if len(each.task) <= LONGEST_NAME else each.task[: LONGEST_NAME - 1] + '…'}"
         if won is not None:
             text += f"  {percent(won.quality)}, {count(won.accounted)}"
         entries.append((mark(_marker(each), markersize=7, color=colour(each.number - 1)), text))

@@ -1,7 +1,7 @@
 """Running the loop for a system: tasks loaded and checked, a run begun or taken up, workers started and stopped."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -64,7 +64,7 @@ def configure(store: Store, tasks: tuple[str, ...], settings: Settings, *, basel
 
 
 @contextmanager
-def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: Engine) -> Iterator[Search]:
+def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: Engine) -> Generator[Search]:
     """Everything the loop needs for `run`, with the workers running until the block ends."""
     config = RunConfig.from_dict(run.config)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
+import ray as ray_package
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from mutant import backend
@@ -20,6 +20,8 @@ from mutant.component import Component
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
 from mutant.search.evaluator import Supply, Work
+
+ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
 
 ATTEMPTS = 2
 """A child whose worker dies is trained again with the same identity; if that worker dies too, the child has failed."""
@@ -144,8 +146,7 @@ class RayEvaluator:
     def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
         """A reference to what `get` gives for `key`; each value travels to the object store once."""
         if key not in self._references:
-            value = get(key)
-            self._references[key] = ray.put(dict(value) if isinstance(value, Mapping) else value)
+            self._references[key] = ray.put(get(key))
         return self._references[key]
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:

@@ -17,8 +17,9 @@ def retained(children: Sequence[Path], pool: Pool, scale: Scale) -> tuple[Path, 
 
     def joins(child: Path) -> bool:
         parent = parents.get(child.parent or "")
-        same_task = parent is not None and parent.task == child.task
-        return not same_task or score_of(child, pool, scale) >= score_of(parent, pool, scale)
+        if parent is None or parent.task != child.task:
+            return True
+        return score_of(child, pool, scale) >= score_of(parent, pool, scale)
 
     return tuple(child for child in children if joins(child))
 

@@ -27,7 +27,7 @@ def sample_parent(
     """
     own = sorted(pool.of_task(task), key=lambda path: -score_of(path, pool, scale))
     others = other_parents(pool, task) if cross_task else (pool.root,)
-    order = rng.permutation(len(others))
+    order: list[int] = rng.permutation(len(others)).tolist()
     candidates = [*own, *(others[i] for i in order)]
     for path in candidates:
         if rng.random() < acceptance(children.get(path.id, 0)):

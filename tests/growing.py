@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -24,7 +25,7 @@ SMALL = Settings(children=5, generation_size=2, validations=2, examples_per_vali
 
 def digits_file(directory: FilePath, classes: Sequence[int], n: int = 120) -> FilePath:
     """An .npz of `n` of scikit-learn's digits of some classes."""
-    digits = load_digits()
+    digits: Any = load_digits()
     chosen = np.flatnonzero(np.isin(digits.target, list(classes)))[:n]
     file = directory / f"digits-{''.join(map(str, classes))}.npz"
     np.savez(file, train_images=(digits.images[chosen] * 15).astype(np.uint8), train_labels=digits.target[chosen])

@@ -40,7 +40,7 @@ def test_adding_tells_what_was_resolved_and_what_became_of_each_child(copied: Pa
         "train",
         "held out of",
         "licence: unknown",
-        "1 worker: as asked",
+        "1 worker: in this process",
     ):
         assert words in called.err
     lines = [line for line in called.err.splitlines() if line.startswith("  three ")]

@@ -115,6 +115,7 @@ def test_a_task_none_of_whose_children_trained_ends_without_a_path(tmp_path, tas
 def test_later_tasks_leave_the_outputs_of_old_ones_unchanged_to_the_bit(tmp_path, tasks):
     with grown(tmp_path / "m.db", {"low": tasks["low"]}) as store:
         old = store.best("low")
+        assert old is not None
         images = tasks["low"].test.images(16)
         components = store.components(part.digest for part in old.parts)
         before = predict_logits(old, components, images).tobytes()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
+import ray.cloudpickle
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
 from tiny import CLASSES, stripes, world
 
@@ -93,11 +93,15 @@ def test_ray_and_one_process_give_the_same_components(evaluator):
     alone = dict(InProcessEvaluator().train(work, shelf))
     assert sorted(on_ray) == [0, 1, 2]
     for index, outcome in alone.items():
+        other = on_ray[index]
         assert isinstance(outcome, Trained)
-        assert on_ray[index].path == outcome.path
-        assert on_ray[index].components == outcome.components
+        assert isinstance(other, Trained)
+        assert other.path == outcome.path
+        assert other.components == outcome.components
     images = stripes().validation.images
-    path, components = alone[0].path, {**here.components, **alone[0].components}
+    first = alone[0]
+    assert isinstance(first, Trained)
+    path, components = first.path, {**here.components, **first.components}
     answers = [e.answer(path, components, images).logits.tobytes() for e in (evaluator, InProcessEvaluator())]
     assert answers[0] == answers[1]
 

@@ -91,7 +91,7 @@ def test_a_path_is_replayed_from_the_root_by_its_mutations(seed, conv):
     replayed = [line[-1]]
     for original in reversed(line[:-1]):
         edits = [from_dict(to_dict(mutation)) for mutation in original.mutations]
-        replayed.insert(0, grown(replayed, edits, task=original.task, name=original.id))
+        replayed.insert(0, grown(replayed, edits, task=original.task or "", name=original.id))
     assert replayed == line
     assert [path.version for path in replayed] == [path.version for path in line]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - Ray sends examples to its workers this way
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import pickle
+import pickle  # noqa: TID251 - Ray sends examples to its workers this way
 import sys
 
 import numpy as np

@@ -146,7 +146,7 @@ def test_another_learning_rate_compiles_nothing():
     here.train(here.root, [Clone("norm"), HEAD], training=QUICK)
     compilations: list[str] = []
 
-    def listen(event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, duration: float, **_: str | float) -> None:
         if "backend_compile" in event:
             compilations.append(event)
 

@@ -65,7 +65,7 @@ def build(spec: Spec) -> "Layer":
 @lru_cache(maxsize=4096)
 def _abstract(spec: Spec) -> "tuple[Any, tuple[tuple[str, Any], ...]]":
     """Graph definition and (array name, abstract variable) of a spec; nothing is allocated."""
-    from mutant.families.typed import graph
+    from mutant.typed import graph
 
     definition, state = graph.split(graph.eval_shape(lambda: build(spec)))
     return definition, tuple(("/".join(map(str, path)), variable) for path, variable in graph.to_flat_state(state))
@@ -83,7 +83,7 @@ def shapes(spec: Spec) -> Mapping[str, Shape]:
 
 def apply(spec: Spec, arrays: "Mapping[str, Array]", x: "Array") -> "jax.Array":
     """What the component computes on a batch: a pure function of `arrays` and `x`, to be jitted and differentiated."""
-    from mutant.families.typed import graph
+    from mutant.typed import graph
 
     definition, variables = _abstract(spec)
     flat = [(tuple(name.split("/")), variable.replace(arrays[name])) for name, variable in variables]

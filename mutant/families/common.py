@@ -11,7 +11,7 @@ from flax import nnx
 
 from mutant.component import Spec
 from mutant.families.dense import Dense, product
-from mutant.families.typed import jnp
+from mutant.typed import jnp
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray[Any, Any]]
 

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from mutant.families.typed import custom_vjp, jnp, lax
+from mutant.typed import custom_vjp, jnp, lax
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:

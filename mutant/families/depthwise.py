@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
-from mutant.families.typed import custom_vjp, jnp, lax
+from mutant.typed import custom_vjp, jnp, lax
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from mutant.families.chain import Converter, Raw, Slot, take
 from mutant.families.common import Layer, normalise
 from mutant.families.dense import product
 from mutant.families.depthwise import depthwise_convolution, same_padding
-from mutant.families.typed import jnp, lax
+from mutant.typed import jnp, lax
 
 
 def relu6(x: jax.Array) -> jax.Array:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mutant.families.typed import jnp, lax
 from mutant.tasks.errors import UserError, unknown
+from mutant.typed import jnp, lax
 
 
 def _linear(position: float, size: int) -> np.ndarray[Any, Any]:

@@ -14,8 +14,8 @@ from mutant.families.chain import Converter, Raw, Slot, take
 from mutant.families.common import Initial, Layer, constant, normalise, zeros
 from mutant.families.dense import Dense
 from mutant.families.interpolation import resize_grid, resize_stored
-from mutant.families.typed import jnp
 from mutant.tasks.errors import UserError
+from mutant.typed import jnp
 
 
 class Embedding(Layer):
