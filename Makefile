@@ -18,7 +18,7 @@ help: ## Show this list
 
 venv: $(STAMP) ## Make .venv and install the pinned packages
 
-quickstart: $(STAMP) ## Grow a model over three real tasks (about three minutes)
+quickstart: $(STAMP) ## Grow a model over four real tasks (about three minutes)
 	$(BIN)/python -m mutant.cli.main quickstart --dir quickstart
 
 test: $(STAMP) ## Run all tests

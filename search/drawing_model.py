@@ -205,10 +205,10 @@ def _captions(shown: Sequence[Row], numbers: Mapping[str, int], *, routes: bool)
         captions.append(_Caption(f"trained by {task}", colour(number - 1), str(number)))
     if any(row.narrow for row in shown):
         captions.append(_Caption("adapter", FAINT, kind="adapter"))
-    if any(len(box.columns) > 1 for box in boxes):
-        captions.append(_Caption("one component, shared by the tasks it spans", FAINT, kind="shared"))
     if routes:
         captions.append(_Caption("route of a task", FAINT, kind="route"))
+    if any(len(box.columns) > 1 for box in boxes):
+        captions.append(_Caption("one component, shared by the tasks it spans", FAINT, kind="shared"))
     return captions
 
 

@@ -6,7 +6,7 @@ interrupted and resumed run ends like an undisturbed one, with any number of wor
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mutant.blueprint import blueprint
@@ -37,11 +37,12 @@ class Search:
     deadline: float | None = None
 
 
-def evolve(search: Search) -> None:
-    """Work off every open segment of the run, in order, and finish the run."""
+def evolve(search: Search, measure: Callable[[], None] = lambda: None) -> None:
+    """Work off every open segment of the run, in order, `measure` what came of it, and finish the run."""
     for segment in search.run.segments:
         if segment.state != "finished":
             evolve_segment(search, segment)
+    measure()
     search.store.finish_run(search.run.id)
 
 

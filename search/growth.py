@@ -10,10 +10,10 @@ from mutant.search.evaluator import Evaluator
 from mutant.search.evolve import Search
 from mutant.search.progress import Listener, silent
 from mutant.search.supply import SearchData, StoreSupply
-from mutant.search.workers import Crew, choose_workers, predicted_flops, start_evaluator
+from mutant.search.workers import Crew, choose_workers, predicted_flops, ray_is_installed, start_evaluator
 from mutant.storage.records import Run
 from mutant.storage.store import Store
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import UserError, missing_extra
 from mutant.tasks.load import LoadedTask, load
 from mutant.tasks.task import Task
 
@@ -31,6 +31,13 @@ class Engine:
     budget: float | None = None
     listener: Listener = silent
     told: Callable[[Crew], None] = field(default=lambda _: None)
+
+
+def check_workers(engine: Engine) -> None:
+    """Raise `UserError` now, before a run begins, for workers that could not be started later."""
+    choose_workers(engine.workers, 0.0)
+    if (engine.address is not None or engine.workers not in ("auto", "1")) and not ray_is_installed():
+        raise missing_extra("ray", "ray")
 
 
 def begin(

@@ -52,6 +52,7 @@ PRESETS: Mapping[str, Preset] = {
             generation_size=4,
             visits=1,
             scale_factor=0.98,
+            start={"learning_rate": 0.02},
         ),
         Preset(
             "munet",

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 from mutant.component import Component
-from mutant.cost import forward_flops
 from mutant.hyperparameters import Hyperparameters
 from mutant.path import Part, Path
 from mutant.roots import Root
@@ -33,6 +32,8 @@ def root_path(root: Root, image_size: int | None = None) -> tuple[Path, tuple[Co
         Part(p.slot, p.component.spec, p.component.digest, p.component.n_parameters, p.depth, trained_by=identity)
         for p in root.parts
     )
+    from mutant.cost import forward_flops
+
     flops = forward_flops([part.spec for part in parts], image_size)
     path = Path(identity, None, None, parts, Hyperparameters(image_size=image_size), flops=flops)
     return path, tuple(part.component for part in root.parts)

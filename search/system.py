@@ -18,10 +18,10 @@ from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
-from mutant.search.growth import Engine, begin, reload, working
+from mutant.search.growth import Engine, begin, check_workers, reload, working
 from mutant.search.starting import root_path, system_info
 from mutant.storage.export import export_task
-from mutant.storage.records import Evaluation, Run
+from mutant.storage.records import Baseline, Evaluation, Run
 from mutant.storage.store import Store
 from mutant.storage.verify import Report, verify
 from mutant.tasks.errors import UserError
@@ -115,7 +115,8 @@ class System:
         wanted = [uris] if isinstance(uris, str) else list(uris)
         if name is not None and len(wanted) != 1:
             raise UserError("--name is for one task at a time.")
-        tasks = [load(uri, name=name) for uri in wanted]
+        check_workers(engine)
+        tasks = [_load(uri, name) for uri in wanted]
         loaded = {task.task.name: task for task in tasks}
         if len(loaded) != len(tasks):
             raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
@@ -130,6 +131,7 @@ class System:
         names = tuple(self.store.task(name).name for name in tasks) or tuple(t.name for t in self.store.tasks())
         if not names:
             raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
+        check_workers(engine)
         loaded = reload(self.store, names)
         return self._work_off(begin(self.store, names, settings), loaded, engine)
 
@@ -206,26 +208,36 @@ class System:
 
     def _work_off(self, run: Run, loaded: dict[str, LoadedTask], engine: Engine) -> tuple[TaskSummary, ...]:
         with working(self.store, run, loaded, engine) as search:
-            evolve(search)
-            for name, task in loaded.items():
-                if self.store.best(name) is not None:
-                    self._measure(search, task)
+            evolve(search, lambda: self._measure(search, loaded))
         return tuple(self._summary(name) for name in loaded)
 
-    def _measure(self, search: Search, loaded: LoadedTask) -> None:
-        name = loaded.task.name
-        path = self.best(name)
-        self.store.record_evaluation(evaluate(path, self._components(path), loaded, search.evaluator))
-        if search.config.baseline and not any(b.name == HEAD_ONLY for b in self.store.baselines(name)):
-            training = search.config.training
-            record = head_only(
-                self.store.root(), loaded, training, search.evaluator, search.supply, seed=search.config.seed
-            )
-            self.store.record_baseline(record)
+    def _measure(self, search: Search, loaded: Mapping[str, LoadedTask]) -> None:
+        """Test every task's path, and the head-only baseline of those that have none yet if the run asks for it."""
+        for name, task in loaded.items():
+            path = self.store.best(name)
+            if path is None:
+                continue
+            self.store.record_evaluation(evaluate(path, self._components(path), task, search.evaluator))
+            if search.config.baseline and not any(b.name == HEAD_ONLY for b in self.store.baselines(name)):
+                self.store.record_baseline(self._head_only(search, task))
+
+    def _head_only(self, search: Search, loaded: LoadedTask) -> Baseline:
+        config = search.config
+        return head_only(self.store.root(), loaded, config.training, search.evaluator, search.supply, seed=config.seed)
 
 
 def _logits(path: Path, components: Mapping[str, Component], images: Images) -> Logits:
     return answer(path, components, images).logits
+
+
+def _load(uri: str, name: str | None) -> LoadedTask:
+    """The task at `uri`; an error says which of several tasks it is about."""
+    try:
+        return load(uri, name=name)
+    except UserError as error:
+        raise UserError(
+            error.message if uri in error.message else f"{uri}: {error.message}", hint=error.hint
+        ) from error
 
 
 def _read(file: FilePath) -> bytes:

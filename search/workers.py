@@ -1,8 +1,9 @@
 """How many workers a run gets: chosen by predicted cost, said, and settable."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from mutant.path import Path
 from mutant.search.config import RunConfig
@@ -48,6 +49,8 @@ def choose_workers(asked: str, predicted_flops: float) -> Crew:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     seconds = predicted_flops / FLOPS_PER_SECOND
     saved = seconds - (seconds / cores + RAY_START_SECONDS)
+    if not ray_is_installed():
+        return Crew(1, "in this process: Ray is not installed (the extra 'ray')")
     if cores == 1 or saved <= 0:
         return Crew(1, f"in this process: about {seconds:.0f} s of training, not worth starting Ray")
     return Crew(cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
@@ -57,14 +60,12 @@ def start_evaluator(crew: Crew, *, address: str | None = None) -> Evaluator:
     """The evaluator for a crew; Ray is imported only for more than one worker or a cluster."""
     if crew.workers == 1 and address is None:
         return InProcessEvaluator()
-    return _ray_evaluator()(crew.workers, address=address)
+    if not ray_is_installed():
+        raise missing_extra("ray", "ray")
+    from mutant.search.ray_evaluator import RayEvaluator
+
+    return RayEvaluator(crew.workers, address=address)
 
 
-def _ray_evaluator() -> Callable[..., Evaluator]:
-    try:
-        from mutant.search.ray_evaluator import RayEvaluator
-    except ModuleNotFoundError as error:
-        if error.name == "ray":
-            raise missing_extra("ray", "ray") from error
-        raise
-    return RayEvaluator
+def ray_is_installed() -> bool:
+    return find_spec("ray") is not None

@@ -13,7 +13,7 @@ class Limits:
     max_bytes: encoded bytes of one image, an archive's entry counted uncompressed.
     max_array_bytes: uncompressed bytes of one array of an .npz or IDX file.
     max_examples: examples in one task.
-    max_skipped: share of unreadable images in a split above which loading fails.
+    max_skipped: share of unreadable images of a task above which loading fails; one is always allowed.
     decoded_budget: bytes of decoded images that stay in memory; beyond it images are decoded again when needed.
     """
 

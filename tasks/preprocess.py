@@ -125,41 +125,49 @@ def _recolour(pixels: Pixels, augmentation: Augmentation, draws: NDArray[np.floa
     if not (a.brightness_delta or a.contrast_delta or a.saturation_delta or a.hue_delta):
         return pixels
     shift = (2.0 * draws[1:5] - 1.0).astype(np.float32)
-    values = pixels.astype(np.float32) / np.float32(255.0)
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / np.float32(255.0)
     if a.brightness_delta:
-        values = np.clip(values + np.float32(a.brightness_delta) * shift[0], 0.0, 1.0)
+        planes = np.clip(planes + np.float32(a.brightness_delta) * shift[0], 0.0, 1.0)
     if a.contrast_delta:
-        mean = values.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-        values = np.clip((values - mean) * (1 + np.float32(a.contrast_delta) * shift[1]) + mean, 0.0, 1.0)
+        mean = planes.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
+        planes = np.clip((planes - mean) * (1 + np.float32(a.contrast_delta) * shift[1]) + mean, 0.0, 1.0)
     if a.saturation_delta:
-        values = _saturate(values, 1 + np.float32(a.saturation_delta) * shift[2])
+        planes = _saturate(planes, 1 + np.float32(a.saturation_delta) * shift[2])
     if a.hue_delta:
-        values = _turn_hue(values, np.float32(a.hue_delta) * shift[3])
-    return np.rint(values * np.float32(255.0)).astype(np.uint8)
+        planes = _turn_hue(planes, np.float32(a.hue_delta) * shift[3])
+    return np.ascontiguousarray(np.rint(planes * np.float32(255.0)).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _saturate(values: NDArray[np.float32], factor: np.float32) -> NDArray[np.float32]:
-    """HSV saturation times `factor`, at most 1; value and hue stay."""
-    value = values.max(axis=2, keepdims=True)
-    chroma = value - values.min(axis=2, keepdims=True)
-    room = np.divide(value, chroma, out=np.full_like(value, np.inf), where=chroma > 0)
-    return value - (value - values) * np.minimum(factor, room)
+def _value_and_chroma(planes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """HSV value, and value times saturation, [h, w] of RGB planes [3, h, w]."""
+    red, green, blue = planes[0], planes[1], planes[2]
+    value = np.maximum(np.maximum(red, green), blue)
+    return value, value - np.minimum(np.minimum(red, green), blue)
 
 
-def _turn_hue(values: NDArray[np.float32], turn: np.float32) -> NDArray[np.float32]:
-    """HSV hue plus `turn` of the circle; value and saturation stay."""
-    red, green, blue = values[..., 0], values[..., 1], values[..., 2]
-    value = values.max(axis=2)
-    chroma = value - values.min(axis=2)
-    safe = np.where(chroma > 0, chroma, 1)
-    sextant = np.select(
-        [value == red, value == green],
-        [(green - blue) / safe, (blue - red) / safe + 2],
-        (red - green) / safe + 4,
-    )
-    place = (sextant + 6 * turn)[..., None] + np.array([5, 3, 1], dtype=np.float32)
-    ramp = np.mod(place, 6)
-    return value[..., None] - chroma[..., None] * np.clip(np.minimum(ramp, 4 - ramp), 0, 1)
+def _saturate(planes: NDArray[np.float32], factor: np.float32) -> NDArray[np.float32]:
+    """HSV saturation of RGB planes [3, h, w] times `factor`, at most 1; value and hue stay."""
+    value, chroma = _value_and_chroma(planes)
+    scale = np.full(value.shape, factor, dtype=np.float32)
+    np.divide(value, chroma, out=scale, where=chroma * factor > value)
+    lift: NDArray[np.float32] = (planes - value) * scale
+    return value + lift
+
+
+def _turn_hue(planes: NDArray[np.float32], turn: np.float32) -> NDArray[np.float32]:
+    """HSV hue of RGB planes [3, h, w] plus `turn` of the circle; value and saturation stay."""
+    red, green, blue = planes[0], planes[1], planes[2]
+    value, chroma = _value_and_chroma(planes)
+    safe = np.maximum(chroma, np.float32(1e-6))
+    sextant = (red - green) / safe + np.float32(4)
+    np.copyto(sextant, (blue - red) / safe + np.float32(2), where=value == green)
+    np.copyto(sextant, (green - blue) / safe, where=value == red)
+    turned = np.empty_like(planes)
+    for plane, start in enumerate((5, 3, 1)):
+        place = sextant + (6 * turn + np.float32(start))
+        ramp = place - 6 * np.floor(place / 6)
+        turned[plane] = value - chroma * np.clip(np.minimum(ramp, 4 - ramp), 0, 1)
+    return turned
 
 
 def _jpeg(pixels: Pixels, quality: int) -> Pixels:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mutant.tasks import samples
+from mutant.tasks.content import ArrayContent
 from mutant.tasks.errors import MissingExtra, UserError
 from mutant.tasks.load import load
 from mutant.tasks.samples import packages
@@ -88,6 +89,7 @@ def test_letters_are_drawn_whole_in_the_size_asked_for():
         pytest.skip("needs the extra samples")
     raw = read_alphabet("greek", 24)
     for split in raw.splits:
+        assert isinstance(split.content, ArrayContent)
         pixels = split.content.pixels
         assert pixels.shape[1:] == (24, 24)
         ink = pixels < 255
