@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -14,7 +14,7 @@ from mutant.cli.main import EXIT_CODES, app
 from mutant.cli.words import count
 from mutant.hyperparameters import DATA_HYPERPARAMETERS, HYPERPARAMETERS, LISTS
 from mutant.roots import registry
-from mutant.search.config import Settings, check, read_settings
+from mutant.search.config import Settings, read_settings, settings_from
 from mutant.search.presets import DEFAULT, PRESETS, Preset
 from mutant.tasks.errors import UserError
 from mutant.tasks.limits import DEFAULT_LIMITS
@@ -43,10 +43,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 # The command line
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, Any]]:
     """Every command that can be called, by its words."""
 
-    def walk(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    def walk(words: str, command: Any) -> Iterator[tuple[str, Any]]:
         below = getattr(command, "commands", None)
         if below is None:
             yield words.strip(), command
@@ -129,16 +129,16 @@ def test_the_presets_table_is_what_the_presets_are() -> None:
     assert marked(page("settings.md"), "presets") == table(["", *(f"`{name}`" for name in PRESETS)], rows)
 
 
-def test_every_setting_has_its_row_and_range(tmp_path: Path) -> None:
+def test_every_setting_has_its_row_and_range() -> None:
     rows = marked(page("settings.md"), "keys").splitlines()[2:]
     assert [re.match(r"\| `(\w+)`", row)[1] for row in rows] == [f.name for f in fields(Settings)]  # type: ignore[index]
     for row in rows:
         key, least, most = re.match(r"\| `(\w+)` \| (?:(\S+) to (\S+))?", row).groups()  # type: ignore[union-attr]
         for end, beyond in ((least, -1), (most, 1)) if least else ():
             bound = float(end) if {".", "e"} & set(end) else int(end.replace(",", ""))
-            check(Settings(**{key: bound}))
+            settings_from({key: bound}, where="a test")
             with pytest.raises(UserError):
-                check(Settings(**{key: bound + beyond}))
+                settings_from({key: bound + beyond}, where="a test")
 
 
 def test_every_hyperparameter_and_its_list_is_there() -> None:

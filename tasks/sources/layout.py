@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ class Layout:
 
 def lay_out(paths: Sequence[str], where: str) -> Layout:
     """The layout of the relative paths (with `/`) of all files in `where`; their order does not matter.
+
+    Within a split the images come shuffled, always in the same way, so that slices are fair samples.
 
     Raises UserError when there is no image, or images lie outside class directories.
     """
@@ -60,6 +63,10 @@ def lay_out(paths: Sequence[str], where: str) -> Layout:
             hint="Expected {class}/image or {split}/{class}/image; a .csv file can name classes too.",
         )
     splits = sorted(by_split)
+    for split in splits:
+        order = sorted(range(len(by_split[split])), key=lambda i, paths=by_split[split]: _place(paths[i]))
+        by_split[split] = [by_split[split][i] for i in order]
+        classes[split] = [classes[split][i] for i in order]
     class_names, labels = index_labels([classes[split] for split in splits])
     return Layout(
         {split: by_split[split] for split in splits},
@@ -67,6 +74,11 @@ def lay_out(paths: Sequence[str], where: str) -> Layout:
         class_names,
         _notes(paths, images, misplaced),
     )
+
+
+def _place(path: str) -> str:
+    """Shuffles by name: a directory has no order of its own, and a slice of the sorted one would be whole classes."""
+    return hashlib.sha256("/".join(path.split("/")[-2:]).encode(errors="surrogateescape")).hexdigest()
 
 
 def _is_image(path: str) -> bool:
