@@ -126,16 +126,19 @@ def test_ctrl_c_says_what_is_kept_and_resume_goes_on(
     assert done("status", "--db", db, "--json").json["candidates"] == {"DONE": 4}
 
 
-def test_a_run_that_is_stopped_while_it_is_measured_is_finished(
+def test_a_run_that_is_stopped_while_it_is_measured_is_measured_on_resume(
     db: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mutant.search.system.evaluate", stopped)
-    called = call("add", folder, *QUICK, *ALIKE, "--db", db)
+    with monkeypatch.context() as patched:
+        patched.setattr("mutant.search.system.evaluate", stopped)
+        called = call("add", folder, *QUICK, *ALIKE, "--db", db)
     assert called.code == 130
-    assert f"mutant evaluate --db {db}" in called.err
+    assert f"Resume: mutant resume --db {db}" in called.err
+    (summary,) = done("resume", "--workers", 1, "--db", db, "--json").json
+    assert summary["test_accuracy"] is not None
 
 
 def test_stopping_before_anything_was_written_says_so(db: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
