@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    task: Annotated[str, typer.Argument(metavar="TASK")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system: mutant list.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, WebP, ...")],
     top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="K", help="How many classes to name.")] = 3,
     db: Db = None,

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plot(
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .png or .svg (mutant-KIND.png).")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .png, .svg or .pdf (mutant-KIND.png).")] = None,
     kind: Annotated[
         Kind, typer.Option(help="The grown model by depth and task, or quality against size.")
     ] = Kind.MODEL,
@@ -45,7 +45,7 @@ def plot(
 
 
 def export(
-    task: Annotated[str, typer.Argument(metavar="TASK")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system: mutant list.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")],
     db: Db = None,
     as_json: Json = False,

@@ -178,7 +178,11 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def lineage(task: Annotated[str, typer.Argument(metavar="TASK")], db: Db = None, as_json: Json = False) -> None:
+def lineage(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system: mutant list.")],
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
     """Show where a task's model comes from: every ancestor with its mutations, and whose each component is."""
     from mutant.tasks.errors import UserError
 

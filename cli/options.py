@@ -47,7 +47,7 @@ class RootOptions:
         typer.Option(min=0, metavar="K", rich_help_panel=_ROOT, help="Start with the first K encoder blocks (all)."),
     ] = None
     image_size: Annotated[
-        int | None, typer.Option(min=1, metavar="S", rich_help_panel=_ROOT, help="Pixels; the root's own by default.")
+        int | None, typer.Option(min=1, metavar="S", rich_help_panel=_ROOT, help="Pixels; small by default: 56 or 64.")
     ] = None
     file: Annotated[
         Path | None,

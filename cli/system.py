@@ -232,4 +232,5 @@ def upgrade(db: Db = None, as_json: Json = False) -> None:
         return
     if before == after:
         say(f"The schema is up to date: {after}.")
-    say(f"Upgraded the schema from {before} to {after}.")
+    else:
+        say(f"Upgraded the schema from {before} to {after}.")

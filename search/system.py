@@ -143,10 +143,12 @@ class System:
         loaded = reload(self.store, [segment.task for segment in run.segments])
         return self._work_off(run, loaded, engine)
 
-    def predict(self, task: str, images: Sequence[bytes | FilePath], *, top_k: int = 5) -> tuple[Prediction, ...]:
+    def predict(
+        self, task: str, images: Sequence[bytes | str | os.PathLike[str]], *, top_k: int = 5
+    ) -> tuple[Prediction, ...]:
         """The most probable classes of images given as files or encoded bytes. The task's source is not needed."""
         known, path = self.store.task(task), self.best(task)
-        data = [image if isinstance(image, bytes) else _read(image) for image in images]
+        data = [image if isinstance(image, bytes) else _read(FilePath(image)) for image in images]
         return predict(path, self._components(path), known, data, top_k=top_k)
 
     def evaluate(self, tasks: Sequence[str] = (), *, split: str = "test") -> tuple[Evaluation, ...]:

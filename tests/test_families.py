@@ -115,6 +115,7 @@ def lax_depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @example(height=8, width=8, side=3, stride=2, seed=0)
 @example(height=7, width=4, side=5, stride=2, seed=0)

@@ -154,6 +154,7 @@ def test_fewer_blocks_have_no_top_and_no_norm() -> None:
     assert slots[-1].spec["features"] == 192
 
 
+@pytest.mark.slow
 def test_a_head_fits_on_any_depth_and_adapters_on_any_block() -> None:
     rng = np.random.default_rng(0)
     x: Any = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)

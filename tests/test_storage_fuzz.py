@@ -136,7 +136,7 @@ def check_changed(directory: FilePath, good: FilePath, column: str, value: objec
     read_all(str(directory / "mutant.db"), directory / "out")
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(column=st.sampled_from(COLUMNS), value=VALUES)
 def test_a_column_of_other_values_is_told(
     tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object

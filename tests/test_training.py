@@ -146,7 +146,7 @@ def test_another_learning_rate_compiles_nothing():
     here.train(here.root, [Clone("norm"), HEAD], training=QUICK)
     compilations: list[str] = []
 
-    def listen(event: str, duration: float, **_: str | float) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if "backend_compile" in event:
             compilations.append(event)
 
