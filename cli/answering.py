@@ -95,6 +95,9 @@ def evaluate(
 
 def verify(
     tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK...]", help="All by default.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Hash every stored component, not only those of the tasks' paths.")
+    ] = False,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +106,7 @@ def verify(
     Exit code 1 when a task or component differs.
     """
     with opened(db, read_only=True) as system:
-        report = system.verify(tasks or ())
+        report = system.verify(tasks or (), everything=everything)
     if as_json:
         emit({"ok": report.ok, **asdict(report)})
     else:
@@ -139,9 +142,21 @@ def _finding(task: "TaskReport") -> str:
     return "; ".join(word for word in words if word)
 
 
+def _intact(report: "Report") -> bool:
+    """Whether nothing stored has changed, so that a difference can only come of computing."""
+    return not report.damaged and all(
+        task.component is None and task.values > 0 for task in report.tasks if task.verdict == "different"
+    )
+
+
 def _sum(report: "Report") -> str:
-    different = [task.task for task in report.tasks if task.verdict == "different"]
+    different = any(task.verdict == "different" for task in report.tasks)
     unknown = sum(task.verdict == "not comparable" for task in report.tasks)
+    if different and _intact(report):
+        return (
+            "Every hash holds, so the weights are intact: the back end computes differently here than it did then. "
+            "See docs/reproducibility.md."
+        )
     if different or report.damaged:
         return "This system is not what it was: restore it from a copy."
     if not report.tasks:

@@ -1,4 +1,4 @@
-"""Growing a system: `mutant add`, `mutant evolve`, `mutant resume`."""
+"""Growing a system: `mutant add`, `mutant evolve`, `mutant resume`, `mutant abandon`."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from mutant.cli.display import emit, fixed, right, say, table
 from mutant.cli.grouping import grouped
 from mutant.cli.opening import opened
 from mutant.cli.options import Db, EngineOptions, Json, SettingOptions
+from mutant.cli.shortfall import UNTRAINED, tell_untrained, untrained
 from mutant.cli.stopping import Signals, Stopped
 from mutant.cli.watching import watching
 from mutant.cli.words import count, duration, percent, plural, short
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mutant.search.growth import Engine
     from mutant.search.progress import Progress as Event
     from mutant.search.system import System, TaskSummary
+    from mutant.storage.records import Run
     from mutant.storage.store import Store
 
 PANEL = "Growing"
@@ -29,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(grouped(add))
     app.command(rich_help_panel=PANEL)(grouped(evolve))
     app.command(rich_help_panel=PANEL)(grouped(resume))
+    app.command(rich_help_panel=PANEL)(abandon)
 
 
 def add(
@@ -74,15 +77,37 @@ def resume(engine: EngineOptions, db: Db = None, as_json: Json = False) -> None:
     _grow(db, engine, lambda system, running: system.resume(engine=running), as_json=as_json)
 
 
+def abandon(db: Db = None, as_json: Json = False) -> None:
+    """Give the unfinished run up, so that another can begin. What it trained stays; its tasks can be evolved."""
+    with opened(db) as system:
+        store, run_id = system.store, system.abandon()
+        run = next(run for run in store.runs() if run.id == run_id)
+        done, total = children_done(store, run)
+        names = dict.fromkeys(segment.task for segment in run.segments)
+        pathless = [name for name in names if store.best(name) is None]
+        named = named_database(store)
+    if as_json:
+        emit({"run": run_id, "done": done, "children": total, "tasks_without_path": pathless})
+        return
+    say(f"Run {run_id} is given up after {done:,} of {plural(total, 'child', 'children')}; all of them are kept.")
+    for name in pathless:
+        say(f"Task {name} has no finished path. When its source is there: mutant evolve {name}{named}")
+
+
 def _grow(db: str | None, options: EngineOptions, work: Work, *, as_json: bool, fresh: bool = False) -> None:
     with opened(db) as system:
         summaries = grow(system, options, work, fresh=fresh)
+        failed, named = untrained(system.store), named_database(system.store)
     if as_json:
         emit([asdict(summary) for summary in summaries])
     else:
         say()
         show(summaries)
-        say("Try: mutant predict TASK IMAGE · mutant show TASK · mutant verify")
+        if not failed:
+            say("Try: mutant predict TASK IMAGE · mutant show TASK · mutant verify")
+    if failed:
+        tell_untrained(failed, db=named)
+        raise typer.Exit(UNTRAINED)
 
 
 def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -> "tuple[TaskSummary, ...]":
@@ -114,16 +139,22 @@ def kept(store: "Store", *, begun: bool) -> str:
     """What a stopped run leaves behind, and how to go on."""
     run = store.unfinished_run()
     if run is None and begun:
-        return f"Stopped. The run is finished and all of it is kept. Measure it: mutant evaluate{_named(store)}"
+        return f"Stopped. The run is finished and all of it is kept. Measure it: mutant evaluate{named_database(store)}"
     if run is None:
         return "Stopped before anything was written."
+    done, total = children_done(store, run)
+    children = plural(total, "child", "children")
+    return f"Stopped. Kept: {done} of {children} of run {run.id}. Resume: mutant resume{named_database(store)}"
+
+
+def children_done(store: "Store", run: "Run") -> tuple[int, int]:
+    """How many children of a run have an outcome, and how many it was to train."""
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    total = plural(int(run.config.get("children", 0)) * len(run.segments), "child", "children")
-    return f"Stopped. Kept: {done} of {total} of run {run.id}. Resume: mutant resume{_named(store)}"
+    return done, int(run.config.get("children", 0)) * len(run.segments)
 
 
-def _named(store: "Store") -> str:
+def named_database(store: "Store") -> str:
     """The option that names this database in the next command; nothing where it would be found without."""
     from mutant.storage.url import database_url, label
 

@@ -8,9 +8,9 @@ import typer
 from mutant.cli.display import Column, emit, facts, fixed, right, say, table
 from mutant.cli.opening import opened, reading
 from mutant.cli.options import Db, Json
-from mutant.cli.telling import path_facts, task_facts, trained_counts
+from mutant.cli.telling import next_for, path_facts, task_facts, trained_counts
 from mutant.cli.watching import changes
-from mutant.cli.words import UNKNOWN, count, percent, plural, short
+from mutant.cli.words import UNKNOWN, count, first_few, percent, plural, short
 
 PANEL = "Looking"
 
@@ -84,6 +84,7 @@ def show(
             found = {"task": task_facts(store, which), "path": None if best is None else path_facts(store, best)}
         else:
             found = {"task": None, "path": path_facts(store, _path(store, which))}
+        going_on = next_for(store, which)
     if as_json:
         emit(found)
         return
@@ -91,7 +92,7 @@ def show(
         _show_task(found["task"])
         say()
     if found["path"] is None:
-        say("No finished path yet. Next: mutant resume")
+        say(f"No finished path yet. Next: {going_on}")
     else:
         _show_path(found["path"])
 
@@ -108,8 +109,7 @@ def _show_task(task: dict[str, Any]) -> None:
     facts(
         {
             "URI": task["uri"],
-            "classes": f"{len(task['class_names'])}: {', '.join(task['class_names'][:12])}"
-            + (", ..." if len(task["class_names"]) > 12 else ""),
+            "classes": f"{len(task['class_names'])}: {first_few(task['class_names'])}",
             "content": short(task["fingerprint"]) + (f", version {task['version']}" if task["version"] else ""),
             "licence": task["licence"] or "unknown",
             **{f"note {number}": note for number, note in enumerate(task["notes"], 1)},
@@ -189,7 +189,7 @@ def lineage(
     with reading(db) as store:
         best = store.best(store.task(task).name)
         if best is None:
-            raise UserError(f"Task '{task}' has no finished path yet.", hint="Go on with its run: mutant resume")
+            raise UserError(f"Task '{task}' has no finished path yet.", hint=f"Next: {next_for(store, task)}")
         ancestors = store.ancestors(best.id)
         path = path_facts(store, best)
     rows: list[dict[str, Any]] = [

@@ -21,8 +21,8 @@ BAD_INPUT = 2
 INTERNAL_ERROR = 70
 INTERRUPTED, TERMINATED = 130, 143
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 a check found a difference · 2 bad input or surroundings · 70 an error in mutant itself · "
-    "130 stopped by Ctrl-C · 143 stopped by SIGTERM."
+    "Exit codes: 0 done · 1 a check failed, or a task could not be trained · 2 bad input or surroundings · "
+    "70 an error in mutant itself · 130 stopped by Ctrl-C · 143 stopped by SIGTERM."
 )
 
 app = typer.Typer(

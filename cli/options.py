@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from mutant.search.config import Settings
 
 _SETTINGS = "Settings of the run"
-_ENGINE = "How it is worked off (no influence on the result)"
+_ENGINE = "How it is worked off (no influence on the result, but for a budget that runs out)"
 _ROOT = "The root"
+MOST_SEED = 2**63 - 1
+MOST_PIXELS = 4096
+"""The greatest width and height of images that a system can be started with."""
 
 
 def _or_global(context: typer.Context, value: str | None) -> str | None:
@@ -33,7 +36,9 @@ Db = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 NewSeed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, metavar="N", rich_help_panel=_SETTINGS, help="Seed of all randomness (0)."),
+    typer.Option(
+        "--seed", min=0, max=MOST_SEED, metavar="N", rich_help_panel=_SETTINGS, help="Seed of all randomness (0)."
+    ),
 ]
 
 
@@ -47,7 +52,10 @@ class RootOptions:
         typer.Option(min=0, metavar="K", rich_help_panel=_ROOT, help="Start with the first K encoder blocks (all)."),
     ] = None
     image_size: Annotated[
-        int | None, typer.Option(min=1, metavar="S", rich_help_panel=_ROOT, help="Pixels; small by default: 56 or 64.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_PIXELS, metavar="S", rich_help_panel=_ROOT, help="Pixels; small by default: 56 or 64."
+        ),
     ] = None
     file: Annotated[
         Path | None,
@@ -134,7 +142,7 @@ class EngineOptions:
         typer.Option(
             metavar="TIME",
             rich_help_panel=_ENGINE,
-            help="Begin no new generation after 90s, 10m or 2h; a segment gets one.",
+            help="Begin no new generation after 90s, 10m or 2h; a segment gets one. Fewer children are another result.",
         ),
     ] = None
 

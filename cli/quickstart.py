@@ -1,6 +1,5 @@
 """`mutant quickstart`: a system grown over real tasks in minutes, with the proof that the first is not forgotten."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +10,10 @@ import typer
 from mutant.cli.answering import DIFFERENT, show_report
 from mutant.cli.display import emit, say, tell
 from mutant.cli.growing import grow, mean, show
-from mutant.cli.options import EngineOptions, Json
+from mutant.cli.options import MOST_SEED, EngineOptions, Json
+from mutant.cli.shortfall import tell_untrained, untrained
 from mutant.cli.words import percent, points
-from mutant.tasks.errors import MissingExtra
+from mutant.tasks.errors import MissingExtra, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def quickstart(
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where everything is written.")],
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, metavar="N", help="Seed of all randomness.")] = 0,
     workers: Annotated[
         str | None, typer.Option(metavar="auto|N", help="1 trains in this process, more on Ray (one per core).")
     ] = None,
@@ -52,23 +52,26 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """Grow a model over four real tasks, prove that nothing was forgotten, predict, draw. About three minutes."""
-    from mutant.tasks.errors import UserError
+    from mutant.search.workers import cores
 
     if directory.exists() and not directory.is_dir():
         raise UserError(f"'{directory}' is not a directory.", hint="Name a new one: mutant quickstart --dir DIR")
+    options = EngineOptions(workers=workers or str(min(cores(), MOST_WORKERS)))
+    options.check()
     directory.mkdir(parents=True, exist_ok=True)
     with _system(directory / DATABASE, seed, file) as system:
-        if system.store.tasks() and system.store.unfinished_run() is None:
+        if system.store.tasks() and system.store.unfinished_run() is None and not _pathless(system):
             tell(f"The quick start in {directory} is finished. Start over: rm -r {directory}")
             summaries = system.summary()
         else:
-            summaries = _grown(system, EngineOptions(workers=workers or str(_cores())))
+            summaries = _grown(system, options)
         if not as_json:
             _tell_results(summaries)
+        failed = untrained(system.store)
         report = system.verify()
         if not as_json:
             _tell_proof(system, report)
-        prediction = _predicted(system, directory / PICTURE)
+        prediction = _predicted(system, directory / PICTURE) if summaries[0].path else None
         drawing = _drawn(system, directory / DRAWING)
     if as_json:
         emit(
@@ -82,9 +85,11 @@ def quickstart(
             }
         )
     else:
-        _tell_prediction(prediction)
+        if prediction is not None:
+            _tell_prediction(prediction)
         _tell_next(directory, drawing)
-    if not report.ok:
+    tell_untrained(failed, db=f" --db {directory / DATABASE}")
+    if failed or not report.ok:
         raise typer.Exit(DIFFERENT)
 
 
@@ -94,7 +99,13 @@ def _system(database: Path, seed: int, file: Path | None) -> "System":
     from mutant.search.system import System
 
     if database.exists():
-        return System.open(str(database))
+        system = System.open(str(database))
+        try:
+            _refuse_another(system, database, seed)
+        except BaseException:
+            system.close()
+            raise
+        return system
     tell(f"A new system in {database}, grown from {ROOT} at {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
     settings = Settings(**SETTINGS)
     return System.create(
@@ -102,19 +113,46 @@ def _system(database: Path, seed: int, file: Path | None) -> "System":
     )
 
 
+def _refuse_another(system: "System", database: Path, seed: int) -> None:
+    """Raise UserError for a system that is another; tasks may have been added after the quick start's."""
+    from mutant.tasks.uri import default_name, parse
+
+    info, tasks = system.store.info, [task.name for task in system.store.tasks()]
+    wanted = [default_name(parse(uri)) for uri in TASKS]
+    checks = (
+        ("root", info.root, ROOT),
+        ("image size", info.image_size, IMAGE_SIZE),
+        ("seed", info.seed, seed),
+        (
+            "tasks",
+            ", ".join(tasks),
+            ", ".join(wanted) if tasks[: len(wanted)] != wanted and tasks else ", ".join(tasks),
+        ),
+    )
+    differing = [f"{what} is {found} instead of {right}" for what, found, right in checks if found != right]
+    if differing:
+        raise UserError(
+            f"'{database}' is not this quick start's: {'; '.join(differing)}.",
+            hint="Choose another directory: mutant quickstart --dir DIR",
+        )
+
+
 def _grown(system: "System", options: EngineOptions) -> "tuple[TaskSummary, ...]":
     def work(system: "System", engine: "Engine") -> "tuple[TaskSummary, ...]":
         if system.store.unfinished_run() is not None:
             tell("Going on where the quick start was stopped.")
             return system.resume(engine=engine)
+        if system.store.tasks():
+            system.evolve(_pathless(system), engine=engine)
+            return system.summary()
         return system.add(TASKS, engine=engine)
 
     return grow(system, options, work, fresh=not system.store.tasks())
 
 
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+def _pathless(system: "System") -> list[str]:
+    """Tasks whose run was given up, or failed, before they had a path."""
+    return [task.name for task in system.store.tasks() if system.store.best(task.name) is None]
 
 
 def _gain(summaries: "Sequence[TaskSummary]") -> float | None:

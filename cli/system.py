@@ -182,6 +182,7 @@ def _status(store: "Store") -> dict[str, Any]:
         )
     unfinished = store.unfinished_run()
     tasks = [task.name for task in store.tasks()]
+    pathless = [name for name in tasks if store.best(name) is None]
     return {
         "system": _system(store),
         "tasks": tasks,
@@ -189,8 +190,15 @@ def _status(store: "Store") -> dict[str, Any]:
         "runs": runs,
         "failures": failures[-FAILURES_SHOWN:],
         "unfinished_run": None if unfinished is None else unfinished.id,
-        "next": RESUME if unfinished else "mutant list" if tasks else ADD,
+        "next": RESUME if unfinished else _next(tasks, pathless),
     }
+
+
+def _next(tasks: list[str], pathless: list[str]) -> str:
+    """What to do when no run is unfinished."""
+    if pathless:
+        return f"mutant evolve {pathless[0]}"
+    return "mutant list" if tasks else ADD
 
 
 def _segment(run: "Run", segment: "Segment", records: "tuple[CandidateRecord, ...]") -> dict[str, Any]:

@@ -85,11 +85,12 @@ def path_facts(store: "Store", path: "Path") -> dict[str, Any]:
 
 def _score(store: "Store", path: "Path", accounted: float) -> dict[str, float]:
     """The score and its factors, by the scale of the latest run on the path's task."""
+    from mutant.search.scoring import factors, score
+
     scale = _scale(store, path.task or "")
-    size = scale.factor ** (accounted / scale.reference_parameters)
-    compute = scale.compute_factor ** (path.flops / scale.reference_flops)
+    size, compute = factors(accounted, path.flops, scale)
     return {
-        "score": path.quality * size * compute,
+        "score": score(path.quality, accounted, path.flops, scale=scale),
         "quality": path.quality,
         "size_factor": size,
         "compute_factor": compute,
@@ -102,6 +103,13 @@ def _scale(store: "Store", task: str) -> "Scale":
 
     runs = [run for run in store.runs() if any(segment.task == task for segment in run.segments)]
     return RunConfig.from_dict(runs[-1].config).scale if runs else Scale()
+
+
+def next_for(store: "Store", task: str) -> str:
+    """The command that gives a task without a finished path one."""
+    run = store.unfinished_run()
+    going_on = run is not None and any(segment.task == task for segment in run.segments)
+    return "mutant resume" if going_on else f"mutant evolve {task}"
 
 
 def trained_counts(path: "Path | None") -> dict[str, int | None]:

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from mutant.cli.display import console, tell
-from mutant.cli.words import duration, percent, plural, short
+from mutant.cli.words import duration, first_few, percent, plural, short
 from mutant.tasks.errors import printable
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def announce(store: "Store", crew: "Crew", *, fresh: bool) -> Iterator[str]:
 
 
 def describe_task(task: "Task") -> Iterator[str]:
-    """A task as it was resolved: splits with counts and origins, fingerprint, licence, notes."""
+    """A task as it was resolved: classes, splits with counts and origins, fingerprint, licence, notes."""
     yield f"Task {task.name}: {plural(len(task.class_names), 'class', 'classes')} from {task.uri}"
+    yield f"  {'classes':<10} {first_few(task.class_names)}"
     for split in task.splits:
         yield f"  {split.name:<10} {split.examples:>8,}  {split.origin}"
     version = f", version {_clipped(task.source_version)}" if task.source_version else ""

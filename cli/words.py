@@ -1,7 +1,7 @@
 """Numbers, times and names as people read and write them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from mutant.tasks.errors import UserError, printable
@@ -9,7 +9,7 @@ from mutant.tasks.errors import UserError, printable
 UNKNOWN = "–"
 """Stands where nothing was measured."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
 def count(number: float | None) -> str:
@@ -104,3 +104,11 @@ def listed(items: Iterable[str], *, most: int = 5) -> str:
     shown = [printable(item) for item in items]
     rest = len(shown) - most
     return ", ".join(shown) if rest <= 0 else f"{', '.join(shown[:most])} and {rest} more"
+
+
+def first_few(items: Sequence[str], *, most: int = 12) -> str:
+    """
+    >>> first_few("abcd", most=3)
+    'a, b, c, ...'
+    """
+    return ", ".join(printable(item) for item in items[:most]) + (", ..." if len(items) > most else "")

@@ -10,11 +10,15 @@ from mutant.path import Candidate
 
 @dataclass(frozen=True)
 class Training:
-    """How long a child trains: `validations` times at most `examples_per_validation` examples, then a validation."""
+    """How long a child trains: `validations` times at most `examples_per_validation` examples, then a validation.
+
+    `inherit_trace`: a clone starts with the momentum of its source (µ2Net), else with none (muNet).
+    """
 
     examples_per_validation: int = 51_200
     validations: int = 4
     batch: int = 32
+    inherit_trace: bool = True
 
 
 @dataclass(frozen=True, eq=False)

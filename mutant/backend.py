@@ -51,14 +51,27 @@ def keep_compiled_programs() -> None:
 
 
 def describe() -> str:
-    """The back end whose bits an output belongs to, such as `cpu x86_64 avx512f, 1 thread`."""
-    import platform
-
+    """The back end whose bits an output belongs to, such as `cpu x86_64 AMD EPYC 26/2 avx512f, 1 thread(s)`."""
     from mutant.typed import xla
 
     device = xla.devices()[0]
-    kind = platform.machine() if device.platform == "cpu" else device.device_kind
-    return f"{device.platform} {kind}, {os.environ.get(THREADS, 'all')} thread(s)"
+    kind = processor() if device.platform == "cpu" else device.device_kind
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    return f"{device.platform} {kind}, {os.environ.get(THREADS, 'all')} thread(s){', ' + flags if flags else ''}"
+
+
+def processor() -> str:
+    """The processor that XLA compiles for: architecture, model, family and the widest vectors, as far as known."""
+    import platform
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}".strip()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    vectors = next((name for name in ("avx512f", "avx2", "avx", "asimd") if name in facts.get("flags", "").split()), "")
+    model = f"{facts.get('cpu family', '')}/{facts.get('model', '')}".strip("/")
+    return " ".join(word for word in (platform.machine(), facts.get("model name", ""), model, vectors) if word)
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from mutant.component import Spec
 from mutant.hyperparameters import Hyperparameters
@@ -64,9 +65,8 @@ def blueprint(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> Bluepr
     same name and shape (method of arXiv 2205.12755). Inserted adapters and new heads are always fresh.
     """
     parent = ancestry[0]
-    slots = _trunk(ancestry, _depth(parent, mutations))
-    slots = _with_adapters(slots, parent, mutations)
-    slots.append(_head(slots, parent, mutations))
+    slots = _body(ancestry, mutations)
+    slots.append(_head(slots, ancestry, mutations))
     cloned = {m.slot for m in mutations if isinstance(m, Clone)}
     unknown = cloned - {part.slot for part in slots}
     if unknown:
@@ -76,6 +76,12 @@ def blueprint(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> Bluepr
         for p in slots
     )
     return Blueprint(parts, _hyperparameters(parent, mutations), _probabilities(parent, mutations))
+
+
+def _body(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> list[PlannedPart]:
+    """The child's slots below its head."""
+    parent = ancestry[0]
+    return _with_adapters(_trunk(ancestry, _depth(parent, mutations)), parent, mutations)
 
 
 def _depth(parent: Path, mutations: Sequence[Mutation]) -> int:
@@ -114,11 +120,22 @@ def _with_adapters(slots: list[PlannedPart], parent: Path, mutations: Sequence[M
     return result
 
 
-def _head(slots: list[PlannedPart], parent: Path, mutations: Sequence[Mutation]) -> PlannedPart:
+def _head(slots: list[PlannedPart], ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> PlannedPart:
+    features = slots[-1].spec["features"]
     new = next((m for m in mutations if isinstance(m, NewHead)), None)
     if new is not None:
-        return PlannedPart(HEAD, head_spec(slots[-1].spec["features"], new.classes), 0, None, trainable=True)
-    return _shared(parent.slots[HEAD])
+        return PlannedPart(HEAD, head_spec(features, new.classes), 0, None, trainable=True)
+    head = nearest_head(ancestry, features)
+    if head is None:
+        raise ValueError(f"no ancestor of the task has a head for {features} features")
+    return _shared(head)
+
+
+def nearest_head(ancestry: Sequence[Path], features: int) -> Part | None:
+    """The nearest head for `features` inputs in the unbroken line of the parent's own task; never another task's."""
+    own = takewhile(lambda path: path.task == ancestry[0].task, ancestry)
+    heads = (path.slots[HEAD] for path in own if HEAD in path.slots)
+    return next((head for head in heads if head.spec["features_in"] == features), None)
 
 
 def _hyperparameters(parent: Path, mutations: Sequence[Mutation]) -> Hyperparameters:
@@ -136,13 +153,9 @@ def _probabilities(parent: Path, mutations: Sequence[Mutation]) -> Mapping[str, 
 
 def top_features(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> int:
     """Width of what the head of the child receives."""
-    parent = ancestry[0]
-    slots = _with_adapters(_trunk(ancestry, _depth(parent, mutations)), parent, mutations)
-    return slots[-1].spec["features"]
+    return _body(ancestry, mutations)[-1].spec["features"]
 
 
 def slots_after(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> tuple[str, ...]:
     """Slots of the child below its head that come from an ancestor, in order: what a clone can name."""
-    parent = ancestry[0]
-    slots = _with_adapters(_trunk(ancestry, _depth(parent, mutations)), parent, mutations)
-    return tuple(part.slot for part in slots if part.source is not None)
+    return tuple(part.slot for part in _body(ancestry, mutations) if part.source is not None)

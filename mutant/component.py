@@ -100,6 +100,10 @@ class Component:
     def n_parameters(self) -> int:
         return count_parameters(self.arrays)
 
+    @property
+    def n_bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Component) and self.digest == other.digest
 

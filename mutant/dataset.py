@@ -37,6 +37,10 @@ class Dataset:
     classes: int
     augment: Augment | None = None
 
+    @property
+    def n_bytes(self) -> int:
+        return self.train.images.nbytes + self.validation.images.nbytes
+
 
 def augmentation(hyperparameters: Hyperparameters) -> Augmentation:
     """The augmentation that a path's data hyperparameters ask for."""

@@ -1,5 +1,6 @@
 """The pool: the retained paths and what they share, as an immutable snapshot."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,11 @@ class Pool:
             for part in path.parts:
                 users.setdefault(part.digest, set()).add(path.task or "")
         return {digest: frozenset(tasks) for digest, tasks in users.items()}
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of which paths are in it: what a generation was drawn against."""
+        return hashlib.sha256("\n".join([self.root.id, *(path.id for path in self.paths)]).encode()).hexdigest()
 
     def with_paths(self, paths: Iterable[Path]) -> "Pool":
         return Pool(self.root, (*self.paths, *paths))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mutant.blueprint import slots_after, top_features
+from mutant.blueprint import nearest_head, slots_after, top_features
 from mutant.hyperparameters import HyperparameterValue, neighbour
 from mutant.mutation import (
     Clone,
@@ -50,6 +50,14 @@ class _Draws:
         return bool(self.rng.random() < 0.5)
 
 
+@dataclass(frozen=True)
+class DataDraw:
+    """The `ds_*` values that all children of a generation share, and the probabilities that moved on the way."""
+
+    values: Mapping[str, HyperparameterValue]
+    learned: tuple[SetProbability, ...] = ()
+
+
 def mutate(
     ancestry: Sequence[Path],
     *,
@@ -57,25 +65,27 @@ def mutate(
     classes: int,
     rules: MutationRules,
     rng: np.random.Generator,
-    data: Mapping[str, HyperparameterValue],
+    data: DataDraw,
 ) -> tuple[Mutation, ...]:
     """Mutations of one child of `ancestry[0]` for `task`; `ancestry` runs from the parent to the root.
 
-    `data` holds the data hyperparameters of the generation (`draw_data_hyperparameters`).
+    `data` is what the generation drew for its data hyperparameters (`draw_data_hyperparameters`).
     """
     parent = ancestry[0]
     draws = _Draws(rng, rules, dict(parent.probabilities))
     if rules.probability == "per path":
         draws.evolve(EVERY_ACTION)
     mutations: list[Mutation] = [
-        SetHyperparameter(name, value) for name, value in data.items() if getattr(parent.hyperparameters, name) != value
+        SetHyperparameter(name, value)
+        for name, value in data.values.items()
+        if getattr(parent.hyperparameters, name) != value
     ]
     mutations += _hyperparameters(draws, parent, rules.model_hyperparameters)
     mutations += _depth(draws, parent, ancestry[-1])
     mutations += _adapters(draws, ancestry, mutations)
     mutations += _clones(draws, ancestry, mutations)
     mutations.append(_head(ancestry, mutations, task, classes))
-    return (*mutations, *draws.moved)
+    return (*mutations, *data.learned, *draws.moved)
 
 
 def unmutated(ancestry: Sequence[Path], *, task: str, classes: int, rules: MutationRules) -> tuple[Mutation, ...]:
@@ -84,13 +94,13 @@ def unmutated(ancestry: Sequence[Path], *, task: str, classes: int, rules: Mutat
     return (*always, _head(ancestry, (), task, classes))
 
 
-def draw_data_hyperparameters(
-    parent: Path, rules: MutationRules, rng: np.random.Generator
-) -> dict[str, HyperparameterValue]:
-    """The `ds_*` values that all children of a generation share: the parent's, each moved with its probability."""
+def draw_data_hyperparameters(parent: Path, rules: MutationRules, rng: np.random.Generator) -> DataDraw:
+    """The parent's data hyperparameters, each moved with its probability."""
     draws = _Draws(rng, rules, dict(parent.probabilities))
     moved = {m.name: m.value for m in _hyperparameters(draws, parent, rules.data_hyperparameters)}
-    return {name: moved.get(name, getattr(parent.hyperparameters, name)) for name in rules.data_hyperparameters}
+    names = rules.data_hyperparameters
+    values = {name: moved.get(name, getattr(parent.hyperparameters, name)) for name in names}
+    return DataDraw(values, tuple(draws.moved))
 
 
 def _hyperparameters(draws: _Draws, parent: Path, names: Sequence[str]) -> list[SetHyperparameter]:
@@ -109,7 +119,8 @@ def _depth(draws: _Draws, parent: Path, root: Path) -> list[Mutation]:
         return []
     if draws.up():
         return [RestoreTopBlock(parent.depth)] if parent.depth < root.depth else []
-    return [DropTopBlock(parent.depth - 1)] if parent.depth > 0 else []
+    top = parent.depth - 1
+    return [DropTopBlock(top)] if top >= 0 and draws.rules.reaches(block_slot(top), root.depth) else []
 
 
 def _adapters(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation]) -> list[Mutation]:
@@ -122,7 +133,7 @@ def _adapters(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation
     mutations: list[Mutation] = []
     for block in range(depth):
         slot = adapter_slot(block)
-        if not draws.rules.reaches(block_slot(block), depth):
+        if not draws.rules.reaches(block_slot(block), ancestry[-1].depth):
             continue
         if slot in slots:
             if draws.wants(f"remove {slot}"):
@@ -134,7 +145,7 @@ def _adapters(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation
 
 def _clones(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation]) -> list[Mutation]:
     slots = slots_after(ancestry, so_far)
-    depth = sum(slot.startswith("block_") for slot in slots)
+    depth = ancestry[-1].depth
     mutations: list[Mutation] = []
     for slot in slots:
         always = slot in draws.rules.always_cloned
@@ -144,8 +155,8 @@ def _clones(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation])
 
 
 def _head(ancestry: Sequence[Path], so_far: Sequence[Mutation], task: str, classes: int) -> Mutation:
-    parent = ancestry[0]
-    head = parent.slots.get(HEAD)
-    if head is None or parent.task != task or head.spec["classes"] != classes:
+    """A copy of the task's own head when one fits what the child's top emits, else a new one."""
+    if ancestry[0].task != task:
         return NewHead(classes)
-    return Clone(HEAD) if head.spec["features_in"] == top_features(ancestry, so_far) else NewHead(classes)
+    head = nearest_head(ancestry, top_features(ancestry, so_far))
+    return Clone(HEAD) if head is not None and head.spec["classes"] == classes else NewHead(classes)

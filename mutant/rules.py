@@ -18,8 +18,8 @@ class MutationRules:
     `probability`: `constant` (muNet: `start` for ever), `per path` (µ2Net: one evolvable value) or `per action`
     (µ2Net+: one learned value per action); the latter two move in the ordered list `probabilities`.
     `mutable` names the hyperparameters that may move; `always_cloned` the slots that every child trains a copy of;
-    `reach` is how many of the top encoder blocks may be cloned, given an adapter or dropped (None: all, and the
-    embeddings too, as in the papers); `image_step` in pixels spaces the list of image sizes.
+    `reach` is how many of the root's top encoder blocks may be cloned, given an adapter or dropped (None: all, and
+    the embeddings too, as in the papers); `image_step` in pixels spaces the list of image sizes.
     """
 
     probability: ProbabilityRule = "per action"
@@ -49,7 +49,7 @@ class MutationRules:
         return self.start if self.probability == "constant" else learned.get(key, self.start)
 
     def reaches(self, slot: str, depth: int) -> bool:
-        """Whether `slot` of a path with `depth` blocks may be cloned or adapted under `reach`."""
+        """Whether `slot` may be cloned, adapted or dropped under `reach`; `depth` is the root's number of blocks."""
         if self.reach is None:
             return True
         index = slot_index(slot)

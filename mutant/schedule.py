@@ -12,9 +12,10 @@ Rates = np.ndarray[Any, np.dtype[np.float32]]
 def learning_rates(hyperparameters: Hyperparameters, steps: int, cycles: int) -> Rates:
     """Learning rate of each of `steps` steps, float32 [steps].
 
-    Warm-up runs linearly from lr/100 to lr over `warmup_ratio` of the steps. `constant` then holds lr/2 (the same sum
-    of rates as a cosine), `cosine` falls to 0 along half a cosine, `linear` falls to 0 in a line, and `restarts`
-    repeats warm-up and cosine in each of `cycles` equal cycles, one per validation (arXiv 2205.10937, appendix).
+    Warm-up runs linearly from a hundredth of the peak to the peak, lr, over `warmup_ratio` of the steps. `constant`
+    has a peak of lr/2 and holds it (the same sum of rates as a cosine), `cosine` falls to 0 along half a cosine,
+    `linear` falls to 0 in a line, and `restarts` repeats warm-up and cosine in each of `cycles` equal cycles, one per
+    validation (arXiv 2205.10937, appendix).
     """
     if hyperparameters.schedule == "restarts":
         bounds = np.linspace(0, steps, max(1, min(cycles, steps)) + 1).round().astype(int)

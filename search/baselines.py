@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from mutant.assignment import Training
 from mutant.blueprint import blueprint
 from mutant.mutation import Mutation, NewHead, SetHyperparameter
-from mutant.outcome import Failed, Trained
+from mutant.outcome import Trained
 from mutant.path import Candidate, Path
 from mutant.position import derive
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import Evaluator, Supply, Work
 from mutant.storage.records import Baseline
-from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask
 
 HEAD_ONLY = "head-only"
@@ -20,8 +19,11 @@ LEARNING_RATES = (0.01, 0.05, 0.2)
 
 def head_only(
     root: Path, loaded: LoadedTask, training: Training, evaluator: Evaluator, supply: Supply, *, seed: int = 0
-) -> Baseline:
-    """A new head on the frozen root, the best of several learning rates by validation accuracy, then tested."""
+) -> Baseline | None:
+    """A new head on the frozen root, the best of several learning rates by validation accuracy, then tested.
+
+    None when not one of them could be trained.
+    """
     mutations: Sequence[tuple[Mutation, ...]] = [
         (SetHyperparameter("learning_rate", rate), NewHead(len(loaded.task.class_names))) for rate in LEARNING_RATES
     ]
@@ -31,8 +33,7 @@ def head_only(
     outcomes = dict(evaluator.train(work, supply))
     trained = [outcome for _, outcome in sorted(outcomes.items()) if isinstance(outcome, Trained)]
     if not trained:
-        reasons = {outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)}
-        raise UserError(f"The head-only baseline of {task!r} could not be trained: {'; '.join(sorted(reasons))}")
+        return None
     best = max(trained, key=lambda outcome: outcome.path.quality)
     shared = {part.digest: supply.component(part.digest) for part in root.parts}
     tested = evaluate(best.path, {**shared, **best.components}, loaded, evaluator)

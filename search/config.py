@@ -15,7 +15,7 @@ from mutant.tasks.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the result of a run, and nothing that does not (workers, budget of time).
+    """Everything that decides the result of a run but a budget of time that runs out; nothing that does not (workers).
 
     `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
     `start` holds the hyperparameters that the root's children start from instead of the defaults.
@@ -215,13 +215,25 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.examples_per_validation or preset.training.examples_per_validation,
         settings.validations or preset.training.validations,
         settings.batch or preset.training.batch,
+        preset.rules.inherit_trace,
     )
+
+
+def _start(probability: float, preset: Preset) -> float:
+    """A starting probability that the preset's rule can keep: one that evolves must lie within its ordered list."""
+    low, high = preset.rules.probabilities[0], preset.rules.probabilities[-1]
+    if preset.rules.probability != "constant" and not low <= probability <= high:
+        raise UserError(
+            f"mutation_probability = {probability:g} is out of range: {low:g} to {high:g} with preset {preset.name!r}.",
+            hint="Only preset 'munet' keeps one constant value.",
+        )
+    return probability
 
 
 def _rules(settings: Settings, preset: Preset, image_step: int) -> MutationRules:
     rules = replace(preset.rules, image_step=image_step)
     if settings.mutation_probability is not None:
-        rules = replace(rules, start=settings.mutation_probability)
+        rules = replace(rules, start=_start(settings.mutation_probability, preset))
     if settings.reach is not None:
         rules = replace(rules, reach=settings.reach)
     if settings.mutable is not None:

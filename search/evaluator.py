@@ -9,7 +9,7 @@ from mutant.assignment import Assignment, Training
 from mutant.blueprint import Blueprint
 from mutant.component import Arrays, Component
 from mutant.dataset import Dataset
-from mutant.outcome import Outcome
+from mutant.outcome import Failed, Outcome
 from mutant.path import Candidate, Path
 
 
@@ -29,6 +29,8 @@ class Work:
     @property
     def traces(self) -> frozenset[str]:
         """Momentum traces that the child starts from."""
+        if not self.training.inherit_trace:
+            return frozenset()
         sources = (part.source for part in self.blueprint.parts if part.trainable)
         return frozenset(source.trace for source in sources if source is not None and source.trace)
 
@@ -73,10 +75,15 @@ class InProcessEvaluator:
         from mutant.train import train
 
         for index, item in enumerate(work):
-            components = {digest: supply.component(digest) for digest in item.digests}
-            traces = {digest: supply.trace(digest) for digest in item.traces}
+            try:
+                components = {digest: supply.component(digest) for digest in item.digests}
+                traces = {digest: supply.trace(digest) for digest in item.traces}
+                dataset = supply.dataset(*item.dataset)
+            except MemoryError as error:
+                yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
+                continue
             assignment = Assignment(item.candidate, item.blueprint, components, traces, item.training)
-            yield index, train(assignment, supply.dataset(*item.dataset), self._cache)
+            yield index, train(assignment, dataset, self._cache)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)

@@ -53,7 +53,11 @@ def evolve_segment(search: Search, segment: Segment) -> None:
     search.listener(SegmentStarted(segment.task, segment.index, len(search.run.segments), search.config.children, done))
     population = Population(segment.task, search.store.pool())
     generation = 0
-    while population.children < search.config.children and not (generation and _out_of_time(search)):
+    while population.children < search.config.children:
+        if generation and _out_of_time(search):
+            cut = {"task": segment.task, "segment": segment.index, "children": population.children}
+            search.store.record_event(search.run.id, "budget ran out", cut)
+            break
         population = evolve_generation(search, segment, generation, population)
         generation += 1
     _finish(search, segment, population)
@@ -85,7 +89,13 @@ def _plan(search: Search, segment: Segment, generation: int, population: Populat
         given=population.given,
     )
     planned = [
-        Planned(index, child.candidate, child.blueprint.hyperparameters, dict(child.blueprint.probabilities))
+        Planned(
+            index,
+            child.candidate,
+            child.blueprint.hyperparameters,
+            dict(child.blueprint.probabilities),
+            pool_version=population.pool.version,
+        )
         for index, child in enumerate(children)
     ]
     search.store.plan_generation(segment.key, generation, planned)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mutant.blueprint import Blueprint, blueprint
-from mutant.hyperparameters import HyperparameterValue
 from mutant.mutation import Mutation, SetHyperparameter
 from mutant.path import Candidate, Path
 from mutant.pool import Pool
 from mutant.position import Position
-from mutant.reproduction import draw_data_hyperparameters, mutate, unmutated
+from mutant.reproduction import DataDraw, draw_data_hyperparameters, mutate, unmutated
 from mutant.search.config import RunConfig
 from mutant.search.sampling import other_parents, sample_parent
 
@@ -48,7 +47,7 @@ def plan_generation(
     counts = Counter(given)
     earlier = sum(given.values())
     children: list[Child] = []
-    data: dict[str, HyperparameterValue] | None = None
+    data: DataDraw | None = None
     for index in range(size):
         here = position.at(generation=position.generation, child=index)
         unmutated_parent = _unmutated_parent(pool, config, position.task, earlier + index)

@@ -10,7 +10,14 @@ from mutant.search.evaluator import Evaluator
 from mutant.search.evolve import Search
 from mutant.search.progress import Listener, silent
 from mutant.search.supply import SearchData, StoreSupply
-from mutant.search.workers import Crew, choose_workers, predicted_flops, ray_is_installed, start_evaluator
+from mutant.search.workers import (
+    Crew,
+    check_address,
+    choose_workers,
+    predicted_flops,
+    ray_is_installed,
+    start_evaluator,
+)
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError, missing_extra
@@ -20,13 +27,13 @@ from mutant.tasks.task import Task
 
 @dataclass(frozen=True)
 class Engine:
-    """How a run is worked off, which has no influence on its result.
+    """How a run is worked off. `workers` and `address` have no influence on its result, a `budget` that runs out has.
 
     `workers` is `auto` or a number; `address` joins a Ray cluster; `budget` in seconds stops new generations after it
     (each segment still gets one). `told` hears about the crew that was chosen.
     """
 
-    workers: str = "auto"
+    workers: str | int = "auto"
     address: str | None = None
     budget: float | None = None
     listener: Listener = silent
@@ -36,8 +43,10 @@ class Engine:
 def check_workers(engine: Engine) -> None:
     """Raise `UserError` now, before a run begins, for workers that could not be started later."""
     choose_workers(engine.workers, 0.0)
-    if (engine.address is not None or engine.workers not in ("auto", "1")) and not ray_is_installed():
+    if (engine.address is not None or str(engine.workers) not in ("auto", "1")) and not ray_is_installed():
         raise missing_extra("ray", "ray")
+    if engine.address is not None:
+        check_address(engine.address)
 
 
 def begin(
@@ -47,12 +56,18 @@ def begin(
 
     Raises `UserError` when another run is unfinished: one thing at a time.
     """
-    open_run = store.unfinished_run()
-    if open_run is not None:
-        names = ", ".join(dict.fromkeys(segment.task for segment in open_run.segments))
-        raise UserError(f"Run {open_run.id} on {names} is not finished.", hint="Finish it first: mutant resume")
+    check_no_open_run(store)
     config = configure(store, tuple(tasks), settings, baseline=baseline)
     return store.begin_run(config.to_dict(), config.segments, new_tasks=new)
+
+
+def check_no_open_run(store: Store) -> None:
+    """Raise `UserError` when a run is unfinished, naming its tasks and both ways on."""
+    run = store.unfinished_run()
+    if run is not None:
+        names = ", ".join(dict.fromkeys(segment.task for segment in run.segments))
+        hint = "Finish it first: mutant resume. Or give it up: mutant abandon"
+        raise UserError(f"Run {run.id} on {names} is not finished.", hint=hint)
 
 
 def configure(store: Store, tasks: tuple[str, ...], settings: Settings, *, baseline: bool = False) -> RunConfig:
@@ -76,7 +91,8 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     config = RunConfig.from_dict(run.config)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     sizes = {name: len(task.train) for name, task in loaded.items()}
-    crew = choose_workers(engine.workers, predicted_flops(config, store.root(), sizes))
+    predicted = predicted_flops(config, store.root(), sizes)
+    crew = choose_workers(engine.workers, predicted, address=engine.address)
     engine.told(crew)
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
     evaluator: Evaluator = start_evaluator(crew, address=engine.address)

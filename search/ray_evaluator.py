@@ -8,6 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray as ray_package
@@ -16,10 +17,13 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from mutant import backend
 from mutant.answers import Answers, Images
 from mutant.assignment import Assignment
-from mutant.component import Component
+from mutant.byte_cache import ByteCache
+from mutant.component import Arrays, Component
+from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
 from mutant.search.evaluator import Supply, Work
+from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
 
@@ -46,7 +50,7 @@ class Worker:
         from mutant.prefix import PrefixCache
 
         self._cache = PrefixCache(cache_bytes)
-        self._held: dict[Any, Any] = {}
+        self._held: ByteCache[Any, Any] = ByteCache(cache_bytes, _n_bytes)
 
     def pid(self) -> int:
         return os.getpid()
@@ -58,7 +62,8 @@ class Worker:
         assignment = Assignment(
             work.candidate, work.blueprint, self._get(parcel.components), self._get(parcel.traces), work.training
         )
-        return train(assignment, self._dataset(work.dataset, parcel.dataset), self._cache)
+        dataset = self._held.get(work.dataset, partial(ray.get, parcel.dataset))
+        return train(assignment, dataset, self._cache)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         from mutant.answers import answer
@@ -66,15 +71,16 @@ class Worker:
         return answer(path, components, images)
 
     def _get(self, references: Mapping[str, Any]) -> dict[str, Any]:
-        missing = [key for key in references if key not in self._held]
-        if missing:
-            self._held.update(zip(missing, ray.get([references[key] for key in missing]), strict=True))
-        return {key: self._held[key] for key in references}
+        """Values by key; those that are not at hand come from the object store, without a copy."""
+        return {key: self._held.get(key, partial(ray.get, reference)) for key, reference in references.items()}
 
-    def _dataset(self, key: tuple[str, int], reference: Any) -> Any:
-        if key not in self._held:
-            self._held[key] = ray.get(reference)
-        return self._held[key]
+
+def _n_bytes(value: Any) -> int:
+    """Size of a component, of a data set, or of a trace's arrays."""
+    if isinstance(value, Component | Dataset):
+        return value.n_bytes
+    arrays: Arrays = value
+    return sum(array.nbytes for array in arrays.values())
 
 
 class RayEvaluator:
@@ -102,18 +108,27 @@ class RayEvaluator:
         waiting = deque((index, 1) for index in range(len(work)))
         idle = deque(range(len(self._actors)))
         running: dict[Any, tuple[int, int, int]] = {}
+        self._keep_references_of(work)
         while waiting or running:
             while waiting and idle:
                 (index, attempt), slot = waiting.popleft(), idle.popleft()
-                reference = self._actors[slot].train.remote(self._parcel(work[index], supply))
-                running[reference] = index, attempt, slot
+                try:
+                    parcel = self._parcel(work[index], supply)
+                except MemoryError as error:
+                    idle.appendleft(slot)
+                    yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
+                    continue
+                running[self._actors[slot].train.remote(parcel)] = index, attempt, slot
+            if not running:
+                continue
             (ready, *_), _ = ray.wait(list(running), num_returns=1)
             index, attempt, slot = running.pop(ready)
             outcome = self._result(ready, slot, work[index], attempt)
-            idle.append(slot)
-            if outcome is None:
+            if outcome is None:  # on the new worker in the dead one's place, which is surely alive
+                idle.appendleft(slot)
                 waiting.appendleft((index, attempt + 1))
             else:
+                idle.append(slot)
                 yield index, outcome
 
     def _result(self, reference: Any, slot: int, work: Work, attempt: int) -> Outcome | None:
@@ -142,6 +157,11 @@ class RayEvaluator:
             {digest: self._put(digest, supply.trace) for digest in work.traces},
             self._put(work.dataset, lambda key: supply.dataset(*key)),
         )
+
+    def _keep_references_of(self, work: Sequence[Work]) -> None:
+        """Let go of what these candidates do not need, so that the object store can, too."""
+        needed = {key for item in work for key in (*item.digests, *item.traces, item.dataset)}
+        self._references = {key: value for key, value in self._references.items() if key in needed}
 
     def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
         """A reference to what `get` gives for `key`; each value travels to the object store once."""
@@ -177,9 +197,12 @@ def _start(workers: int, address: str | None) -> None:
         # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         if address is None:
-            ray.init(num_cpus=workers, include_dashboard=False, **quiet)
-        else:
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+            return
+        try:
             ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"Cannot join the Ray cluster at {address}: {_last_line(error)}") from error
 
 
 def _cores(workers: int) -> list[int | None]:

@@ -27,8 +27,14 @@ def score(quality: float, accounted: float, flops: float, *, scale: Scale) -> fl
     >>> score(0.8, 10, 3, scale=Scale(0.5, 10, 1.0, 1))
     0.4
     """
+    size, compute = factors(accounted, flops, scale)
+    return quality * size * compute
+
+
+def factors(accounted: float, flops: float, scale: Scale) -> tuple[float, float]:
+    """The discounts of a score, each in 0 to 1: for size, for compute."""
     size = scale.factor ** (accounted / scale.reference_parameters)
-    return quality * size * scale.compute_factor ** (flops / scale.reference_flops)
+    return size, scale.compute_factor ** (flops / scale.reference_flops)
 
 
 def score_of(path: Path, pool: Pool, scale: Scale) -> float:

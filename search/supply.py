@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from mutant.component import Arrays
+from mutant.byte_cache import ByteCache
+from mutant.component import Arrays, Component
 from mutant.dataset import Dataset, Images, Indices, Split
 from mutant.storage.store import Store
 from mutant.tasks.examples import Examples
@@ -54,16 +54,19 @@ class Augmented:
 
 
 class StoreSupply:
-    """Draws components on the store and data on the loaded tasks; the last few data sets stay at hand."""
+    """Draws components on the store and data on the loaded tasks, and keeps at hand what fits its budgets in bytes."""
 
-    def __init__(self, store: Store, data: Mapping[str, SearchData]) -> None:
+    def __init__(self, store: Store, data: Mapping[str, SearchData], budget_bytes: int = 1 << 30) -> None:
         self._store = store
         self._data = data
-        self.component = lru_cache(maxsize=1024)(store.component)
-        self.dataset = lru_cache(maxsize=4)(self._dataset)
+        self._components: ByteCache[str, Component] = ByteCache(budget_bytes, lambda component: component.n_bytes)
+        self._datasets: ByteCache[tuple[str, int], Dataset] = ByteCache(budget_bytes, lambda dataset: dataset.n_bytes)
+
+    def component(self, digest: str) -> Component:
+        return self._components.get(digest, lambda: self._store.component(digest))
 
     def trace(self, digest: str) -> Arrays:
         return self._store.trace(digest)
 
-    def _dataset(self, task: str, image_size: int) -> Dataset:
-        return self._data[task].dataset(image_size)
+    def dataset(self, task: str, image_size: int) -> Dataset:
+        return self._datasets.get((task, image_size), lambda: self._data[task].dataset(image_size))

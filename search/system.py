@@ -18,7 +18,7 @@ from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
-from mutant.search.growth import Engine, begin, check_workers, reload, working
+from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, reload, working
 from mutant.search.starting import root_path, system_info
 from mutant.storage.export import export_task
 from mutant.storage.records import Baseline, Evaluation, Run
@@ -26,6 +26,7 @@ from mutant.storage.store import Store
 from mutant.storage.verify import Report, verify
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
+from mutant.tasks.uri import default_name, parse
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,12 @@ class System:
         if name is not None and len(wanted) != 1:
             raise UserError("--name is for one task at a time.")
         check_workers(engine)
+        check_no_open_run(self.store)
+        self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
         tasks = [_load(uri, name) for uri in wanted]
         loaded = {task.task.name: task for task in tasks}
         if len(loaded) != len(tasks):
             raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
-        self._refuse_known(loaded)
         new = [task.task for task in tasks]
         return self._work_off(begin(self.store, tuple(loaded), settings, new=new, baseline=baseline), loaded, engine)
 
@@ -132,6 +134,7 @@ class System:
         if not names:
             raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
         check_workers(engine)
+        check_no_open_run(self.store)
         loaded = reload(self.store, names)
         return self._work_off(begin(self.store, names, settings), loaded, engine)
 
@@ -162,9 +165,24 @@ class System:
             self.store.record_evaluation(evaluation)
         return found
 
-    def verify(self, tasks: Sequence[str] = ()) -> Report:
-        """Recompute hashes and golden outputs: proof that no task's answers changed."""
-        return verify(self.store, _logits, tasks=list(tasks) or None, backend=backend.describe())
+    def abandon(self) -> int:
+        """Give the unfinished run up: what is committed stays, and another run can begin. The run's id.
+
+        Raises `UserError` when every run is finished.
+        """
+        run = self.store.unfinished_run()
+        if run is None:
+            raise UserError("There is no unfinished run to abandon.", hint="See: mutant status")
+        self.store.abandon_run(run.id)
+        return run.id
+
+    def verify(self, tasks: Sequence[str] = (), *, everything: bool = False) -> Report:
+        """Recompute hashes and golden outputs: proof that no task's answers changed.
+
+        `everything` also hashes the components that no task's best path uses any more.
+        """
+        names = list(tasks) or None
+        return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
 
     def export(self, task: str, directory: str | os.PathLike[str]) -> FilePath:
         """Write a task's path as safetensors, config and model card."""
@@ -201,9 +219,9 @@ class System:
     def _components(self, path: Path) -> dict[str, Any]:
         return self.store.components(part.digest for part in path.parts)
 
-    def _refuse_known(self, loaded: dict[str, LoadedTask]) -> None:
+    def _refuse_known(self, names: Sequence[str]) -> None:
         known = {task.name for task in self.store.tasks()}
-        for name in loaded:
+        for name in names:
             if name in known:
                 hint = f"Evolve it further: mutant evolve {name}. Or add it under another name: --name NAME"
                 raise UserError(f"There is a task {name!r} already.", hint=hint)
@@ -221,9 +239,11 @@ class System:
                 continue
             self.store.record_evaluation(evaluate(path, self._components(path), task, search.evaluator))
             if search.config.baseline and not any(b.name == HEAD_ONLY for b in self.store.baselines(name)):
-                self.store.record_baseline(self._head_only(search, task))
+                baseline = self._head_only(search, task)
+                if baseline is not None:
+                    self.store.record_baseline(baseline)
 
-    def _head_only(self, search: Search, loaded: LoadedTask) -> Baseline:
+    def _head_only(self, search: Search, loaded: LoadedTask) -> Baseline | None:
         config = search.config
         return head_only(self.store.root(), loaded, config.training, search.evaluator, search.supply, seed=config.seed)
 

@@ -1,6 +1,7 @@
 """How many workers a run gets: chosen by predicted cost, said, and settable."""
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from mutant.tasks.errors import UserError, missing_extra
 
 RAY_START_SECONDS = 12.0
 """Time from nothing to two warm workers, measured on 2 cores (Ray 2.60)."""
+MOST_WORKERS = 4_096
 FLOPS_PER_SECOND = 20e9
 """Training rate of one core that the prediction assumes; only the choice between one worker and several rests on it."""
 
@@ -37,23 +39,25 @@ class Crew:
     reason: str
 
 
-def choose_workers(asked: str, predicted_flops: float) -> Crew:
+def choose_workers(asked: str | int, predicted_flops: float, *, address: str | None = None) -> Crew:
     """`auto` or a number: 1 trains in this process, more train on Ray with a core each.
 
     `auto` takes a worker per core when that saves more time than Ray takes to start.
     """
-    if asked != "auto":
-        if not asked.isdigit() or int(asked) < 1:
-            raise UserError(f"--workers must be 'auto' or a number of at least 1, not {asked!r}.")
-        return Crew(int(asked), "as asked")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    seconds = predicted_flops / FLOPS_PER_SECOND
-    saved = seconds - (seconds / cores + RAY_START_SECONDS)
+    text = str(asked)
+    if text != "auto":
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_WORKERS:
+            raise UserError(f"--workers must be 'auto' or a number from 1 to {MOST_WORKERS}, not {text!r}.")
+        return Crew(int(text), "as asked")
+    n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND
+    if address is not None:
+        return Crew(n_cores, f"on the cluster at {address}")
+    saved = seconds - (seconds / n_cores + RAY_START_SECONDS)
     if not ray_is_installed():
         return Crew(1, "in this process: Ray is not installed (the extra 'ray')")
-    if cores == 1 or saved <= 0:
+    if n_cores == 1 or saved <= 0:
         return Crew(1, f"in this process: about {seconds:.0f} s of training, not worth starting Ray")
-    return Crew(cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
+    return Crew(n_cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
 
 
 def start_evaluator(crew: Crew, *, address: str | None = None) -> Evaluator:
@@ -65,6 +69,24 @@ def start_evaluator(crew: Crew, *, address: str | None = None) -> Evaluator:
     from mutant.search.ray_evaluator import RayEvaluator
 
     return RayEvaluator(crew.workers, address=address)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_address(address: str) -> None:
+    """Raise `UserError` soon for a Ray address that nobody answers at; Ray itself would wait for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise UserError(f"{address!r} is no Ray address.", hint="Write HOST:PORT, ray://HOST:PORT or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"No Ray cluster answers at {address}: {error}.", hint="Start one: ray start --head") from error
 
 
 def ray_is_installed() -> bool:

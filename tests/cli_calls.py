@@ -14,8 +14,8 @@ from mutant.cli.main import run
 
 QUICK = ("--children", "2", "--generation-size", "2", "--validations", "1", "--examples-per-validation", "32")
 """Children that train for a moment."""
-ALIKE = ("--reach", "0", "--mutation-probability", "0", "--workers", "1")
-"""Children that only get a new head: one program is compiled for all of them."""
+ALIKE = ("--reach", "0", "--mutation-probability", "0.02", "--workers", "1")
+"""Children that get a new head and hardly anything else: one program is compiled for nearly all of them."""
 
 
 @dataclass(frozen=True)

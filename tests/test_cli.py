@@ -22,7 +22,7 @@ COMMANDS = {
     "Starting": {"quickstart"},
     "The system": {"init", "status", "db"},
     "What there is": {"roots", "tasks", "presets"},
-    "Growing": {"add", "evolve", "resume"},
+    "Growing": {"add", "evolve", "resume", "abandon"},
     "Looking": {"list", "show", "lineage"},
     "Using": {"predict", "evaluate", "verify", "plot", "export"},
 }

@@ -123,6 +123,11 @@ def test_a_name_that_is_taken_or_shared_or_wrong(small: Path, tmp_path: Path) ->
         (["--preset", "munit"], ["'munit'", "'munet'"]),
         (["--workers", "many"], ["'many'", "auto"]),
         (["--workers", "0"], ["'0'"]),
+        (["--workers", "²"], ["'²'", "auto"]),
+        (["--workers", "٣"], ["'٣'", "auto"]),
+        (["--workers", "1000000"], ["'1000000'", "auto"]),
+        (["--budget", "٣s"], ["'٣s'", "90s"]),
+        (["--mutation-probability", "0.4"], ["mutation_probability", "0.3"]),
         (["--budget", "soon"], ["'soon'", "90s"]),
         (["--config", "{home}/missing.toml"], ["missing.toml"]),
         (["--config", "{home}/key.toml"], ["'childern'", "'children'"]),
@@ -149,6 +154,9 @@ def test_a_wrong_setting(small: Path, tmp_path: Path, command: str, options: lis
         (["--root", "random:vit-ti61"], ["'vit-ti16'"]),
         (["--root", "random:vit-ti16", "--blocks", "13"], ["12 blocks"]),
         (["--root", "random:vit-ti16", "--image-size", "17"], ["17", "16"]),
+        (["--root", "random:vit-ti16", "--image-size", "1600000"], ["--image-size", "4096"]),
+        (["--root", "random:vit-ti16", "--seed", "99999999999999999999"], ["--seed", "9223372036854775807"]),
+        (["--root", "random:vit-ti16", "--seed", "-1"], ["--seed"]),
         (["--root", "random:vit-ti16", "--preset", "munit"], ["'munet'"]),
         (["--root", "vit-ti16", "--file", "{home}/missing.npz"], ["missing.npz"]),
         (["--root", "vit-ti16", "--file", "{home}/wrong.npz"], ["wrong.npz"]),
@@ -160,6 +168,19 @@ def test_a_root_that_cannot_be_had_makes_no_database(tmp_path: Path, options: li
     db = tmp_path / "m.db"
     says(refused("init", *(option.format(home=tmp_path) for option in options), "--db", db), *words)
     assert not db.exists()
+
+
+def test_an_unknown_database_is_told_to_be_a_file(tmp_path: Path) -> None:
+    for name in ("postgresql://ann@host/name", "mysql://host/name"):
+        error = refused("list", "--db", name)
+        says(error, "sqlite:///mutant.db")
+        assert "postgresql" not in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("options", [["--workers", "²"], ["--seed", "99999999999999999999"]])
+def test_odd_numbers_stop_the_quick_start_before_anything_is_made(tmp_path: Path, options: list[str]) -> None:
+    says(refused("quickstart", "--dir", tmp_path / "start", *options), options[0])
+    assert not (tmp_path / "start").exists()
 
 
 # Images

@@ -4,8 +4,11 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_calls import ALIKE, QUICK, call, done, refused, write_folder
+
+from mutant.storage.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def test_adding_tells_what_was_resolved_and_what_became_of_each_child(copied: Pa
     called = done("add", f"folder:{folder}", "--name", "three", "--db", copied, "--no-baseline", *QUICK, *ALIKE)
     for words in (
         "Task three: 3 classes from folder:",
+        "  classes    colour0, colour1, colour2\n",
         "train",
         "held out of",
         "licence: unknown",
@@ -54,7 +58,7 @@ def test_adding_tells_what_was_resolved_and_what_became_of_each_child(copied: Pa
 def test_settings_come_from_file_and_options(copied: Path, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(
-        "children = 5\nreach = 0\nmutation_probability = 0\nvalidations = 1\nexamples_per_validation = 16\n"
+        "children = 5\nreach = 0\nmutation_probability = 0.02\nvalidations = 1\nexamples_per_validation = 16\n"
     )
     called = done("evolve", "plain", "--config", file, "--children", 1, "--visits", 2, "--workers", 1, "--db", copied)
     assert called.err.count("1/1") == 2
@@ -220,6 +224,47 @@ def test_verify_finds_a_changed_weight_and_exits_with_1(copied: Path) -> None:
     assert shown.code == 1
     assert "head" in shown.out
     assert head["component"][:10] in shown.out
+
+
+def flip(db: Path, digest: str) -> None:
+    """Change a bit of a stored component behind the store's back."""
+    with sqlite3.connect(db) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        (data,) = connection.execute("SELECT data FROM weights WHERE digest = ?", (digest,)).fetchone()
+        changed = bytearray(data)
+        changed[-2] ^= 0x40
+        connection.execute("UPDATE weights SET data = ? WHERE digest = ?", (bytes(changed), digest))
+    connection.close()
+
+
+def test_verify_everything_also_hashes_the_paths_that_lost(copied: Path) -> None:
+    with Store.open(str(copied), read_only=True) as store:
+        used = {part.digest for name in ("plain", "digits") for part in store.best(name).parts}  # type: ignore[union-attr]
+        used |= {part.digest for part in store.root().parts}
+        lost = {part.digest for task in ("plain", "digits") for path in store.paths(task=task) for part in path.parts}
+    losers = sorted(lost - used)
+    assert losers
+    flip(copied, losers[0])
+    narrow = done("verify", "--db", copied, "--json").json
+    called = call("verify", "--everything", "--db", copied, "--json")
+    assert called.code == 1
+    assert [found["digest"] for found in called.json["damaged"]] == [losers[0]]
+    assert called.json["components_checked"] == narrow["components_checked"] + len(losers)
+    assert "restore it from a copy" in call("verify", "--everything", "--db", copied).out
+
+
+def test_outputs_that_differ_with_intact_weights_are_the_back_ends_doing(
+    grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mutant.search import system
+
+    true = system._logits  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(system, "_logits", lambda *given: true(*given) + np.float32(1))
+    called = call("verify", "--db", grown)
+    assert called.code == 1
+    assert "the weights are intact: the back end computes differently here" in called.out
+    assert "restore" not in called.out
 
 
 def test_export_loads_back(grown: Path, tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ class Failing(InProcessEvaluator):
             yield index, Failed(work[index].candidate.id, "not finite", "the loss is NaN") if index % 2 else outcome
 
 
+class Lost(InProcessEvaluator):
+    """Loses every child, most of them for one reason."""
+
+    def train(self, work: Sequence[Work], supply: Supply) -> Train:
+        for index, item in enumerate(work):
+            reason = "the loss is NaN" if index else "a worker\nwas killed"
+            yield index, Failed(item.candidate.id, "not finite" if index else "crashed", reason)
+
+
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process are interrupted after three children."""
@@ -103,6 +112,67 @@ def test_failed_children_are_told_with_their_reason(db: Path, folder: str, monke
     assert "the loss is NaN" in done("status", "--db", db).out
     shown = on_a_terminal(monkeypatch, "evolve", *QUICK, *ALIKE, "--db", db)
     assert "a child failed after 0.0 s (not finite)" in shown.err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_task_without_a_trained_child_is_told_and_ends_with_exit_code_1(
+    db: Path, folder: str, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    form = ("--json",) if as_json else ()
+    with monkeypatch.context() as patched:
+        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        arguments = (*QUICK, *ALIKE, "--children", 3, "--generation-size", 3, "--db", db)
+        called = call("add", folder, *arguments, *form)
+        assert called.code == 1, called.err
+        assert "Task colours: none of 3 children could be trained; it has no path." in called.err
+        reasons = [line for line in called.err.splitlines() if line.startswith("  2 x ") or line.startswith("  1 x ")]
+        assert reasons == ["  2 x not finite: the loss is NaN", "  1 x crashed: a worker was killed"]
+        assert f"See: mutant status --db {db}" in called.err
+        assert "Try: mutant predict" not in called.out
+        assert not as_json or called.json[0]["path"] is None
+    assert done("status", "--db", db, "--json").json["next"] == "mutant evolve colours"
+    assert "Next: mutant evolve colours" in done("show", "colours", "--db", db).out
+    assert done("evolve", "colours", *QUICK, *ALIKE, "--db", db, "--json").json[0]["path"] is not None
+    with monkeypatch.context() as patched:
+        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        called = call("evolve", *arguments)
+    assert called.code == 1
+    assert "it keeps the path that it had" in called.err
+    assert done("list", "--db", db, "--json").json[0]["path"] is not None
+
+
+def test_a_run_whose_source_is_gone_can_be_abandoned(
+    db: Path, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no unfinished run" in call("abandon", "--db", db).err
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupting, "children", 1)
+        patched.setattr("mutant.search.workers.InProcessEvaluator", Interrupting)
+        assert call("add", folder, *QUICK, *ALIKE, "--db", db).code == 130
+    colours = tmp_path / "colours"
+    colours.rename(tmp_path / "elsewhere")
+    assert call("resume", "--workers", 1, "--db", db).code == 2
+    other = f"folder:{write_folder(tmp_path / 'other')}"
+    assert call("add", other, *QUICK, *ALIKE, "--db", db).code == 2
+    called = done("abandon", "--db", db)
+    assert "Run 1 is given up after 1 of 2 children; all of them are kept." in called.out
+    assert f"mutant evolve colours --db {db}" in called.out
+    assert call("abandon", "--db", db).code == 2
+    status = done("status", "--db", db, "--json").json
+    assert (status["unfinished_run"], status["tasks"], status["next"]) == (None, ["colours"], "mutant evolve colours")
+    assert [(run["state"], run["segments"][0]["done"]) for run in status["runs"]] == [("abandoned", 1)]
+    done("add", other, *QUICK, *ALIKE, "--no-baseline", "--db", db)
+    assert [task["path"] is None for task in done("list", "--db", db, "--json").json] == [True, False]
+    (tmp_path / "elsewhere").rename(colours)
+    (summary,) = done("evolve", "colours", *QUICK, *ALIKE, "--db", db, "--json").json
+    assert summary["test_accuracy"] is not None
+    assert done("verify", "--everything", "--db", db, "--json").json["ok"] is True
+
+
+def test_abandoning_speaks_json(db: Path, folder: str, interrupted: None) -> None:
+    call("add", folder, *QUICK, *ALIKE, "--children", 4, "--db", db)
+    found = done("abandon", "--db", db, "--json").json
+    assert found == {"run": 1, "done": 3, "children": 4, "tasks_without_path": ["colours"]}
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -197,7 +267,7 @@ def shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(quickstart, "IMAGE_SIZE", 16)
     monkeypatch.setattr(quickstart, "TASKS", (digits, colours))
     settings = {"children": 2, "generation_size": 2, "validations": 1, "examples_per_validation": 32}
-    monkeypatch.setattr(quickstart, "SETTINGS", settings | {"reach": 0, "mutation_probability": 0.0})
+    monkeypatch.setattr(quickstart, "SETTINGS", settings | {"reach": 0, "mutation_probability": 0.02})
     return tmp_path / "start"
 
 
@@ -249,6 +319,58 @@ def test_the_quick_start_never_starts_from_random_weights(
     assert (called.code, called.out) == (2, "")
     assert "missing.npz" in called.err
     assert not (shrunk / "mutant.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (["--root", "random:vit-s16", "--image-size", 16], ["root is random:vit-s16 instead of random:vit-ti16"]),
+        (["--root", "random:vit-ti16", "--image-size", 32], ["image size is 32 instead of 16"]),
+        (["--root", "random:vit-ti16", "--image-size", 16, "--seed", 7], ["seed is 7 instead of 0"]),
+        (["--root", "random:vit-ti16", "--image-size", 16], ["tasks is colours instead of digits, colours"]),
+    ],
+)
+def test_the_quick_start_refuses_a_system_that_is_not_its_own(
+    shrunk: Path, tmp_path: Path, made: list[object], words: list[str]
+) -> None:
+    shrunk.mkdir()
+    db = shrunk / "mutant.db"
+    done("init", *made, "--blocks", 0, "--db", db)
+    if words[0].startswith("tasks"):
+        done("add", f"folder:{tmp_path / 'colours'}", *QUICK, *ALIKE, "--no-baseline", "--db", db)
+    before = db.read_bytes()
+    called = start(shrunk)
+    assert (called.code, called.out) == (2, "")
+    assert [word for word in (*words, str(db), "--dir") if word not in called.err] == []
+    assert db.read_bytes() == before
+
+
+def test_the_quick_start_goes_on_in_an_empty_system_and_beside_later_tasks(shrunk: Path, tmp_path: Path) -> None:
+    shrunk.mkdir()
+    db = shrunk / "mutant.db"
+    done("init", "--root", "random:vit-ti16", "--blocks", 0, "--image-size", 16, "--db", db)
+    settings = ("--children", 1, "--generation-size", 1, "--validations", 1, "--examples-per-validation", 16)
+    for uri in quickstart.TASKS:
+        done("add", uri, *settings, *ALIKE, "--no-baseline", "--db", db)
+    own = f"folder:{write_folder(tmp_path / 'own')}"
+    done("add", own, *settings, *ALIKE, "--no-baseline", "--db", db)
+    called = start(shrunk, "--json")
+    assert called.code == 0, called.err
+    assert [task["task"] for task in called.json["tasks"]] == ["digits", "colours", "own"]
+
+
+def test_a_quick_start_whose_children_all_fail_says_so_and_tries_again(
+    shrunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        called = start(shrunk, "--json")
+    assert called.code == 1, called.err
+    assert "Task digits: none of 2 children could be trained" in called.err
+    assert called.json["prediction"] is None
+    called = start(shrunk, "--json")
+    assert called.code == 0, called.err
+    assert called.json["prediction"]["task"] == "digits"
 
 
 def test_the_quick_start_needs_a_directory(tmp_path: Path) -> None:

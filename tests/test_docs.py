@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from mutant.cli.main import EXIT_CODES, app
+from mutant.cli.quickstart import TASKS
 from mutant.cli.words import count
 from mutant.hyperparameters import DATA_HYPERPARAMETERS, HYPERPARAMETERS, LISTS
 from mutant.roots import registry
@@ -90,6 +91,15 @@ def test_no_section_is_about_a_command_that_is_not_there() -> None:
 def test_every_exit_code_is_told() -> None:
     for code in re.findall(r"\b(\d+) \w", EXIT_CODES):
         assert re.search(rf"^\| [\d, ]*\b{code}\b", page("cli.md"), re.MULTILINE), code
+        assert re.search(rf"Exit codes: [^\n]*\b{code}\b", (DOCS.parent / "README.md").read_text(encoding="utf-8")), (
+            code
+        )
+
+
+def test_the_quick_starts_tasks_are_counted() -> None:
+    words = {3: "three", 4: "four", 5: "five"}[len(TASKS)]
+    assert f"{words} real tasks" in section("quickstart")
+    assert f"{words} real tasks" in " ".join(COMMANDS["quickstart"].help.split())
 
 
 # Settings
@@ -139,6 +149,15 @@ def test_every_setting_has_its_row_and_range() -> None:
             settings_from({key: bound}, where="a test")
             with pytest.raises(UserError):
                 settings_from({key: bound + beyond}, where="a test")
+
+
+def test_the_range_of_probabilities_that_evolve_is_told() -> None:
+    (row,) = re.findall(r"^\| `mutation_probability` \| [\d.]+ to .*$", page("settings.md"), re.MULTILINE)
+    for preset in PRESETS.values():
+        if preset.rules.probability == "constant":
+            assert f"but `{preset.name}`" in row
+        else:
+            assert f"{preset.rules.probabilities[0]:g} to {preset.rules.probabilities[-1]:g} |" in row
 
 
 def test_every_hyperparameter_and_its_list_is_there() -> None:

@@ -28,7 +28,7 @@ from mutant.mutation import (
 )
 from mutant.path import HEAD, Part, Path
 from mutant.position import Position
-from mutant.reproduction import draw_data_hyperparameters, mutate, unmutated
+from mutant.reproduction import DataDraw, draw_data_hyperparameters, mutate, unmutated
 from mutant.rules import EVERY_ACTION, MutationRules
 from mutant.search.presets import PRESETS
 
@@ -105,7 +105,7 @@ def test_the_same_position_draws_the_same_child(seed):
             classes=2,
             rules=MutationRules(start=0.3),
             rng=Position(seed, "a", 1, 2, 3).generator("mutations"),
-            data={},
+            data=DataDraw({}),
         )
         for _ in range(2)
     ]
@@ -116,7 +116,7 @@ def test_the_same_position_draws_the_same_child(seed):
 
 
 def test_with_probability_one_everything_that_applies_is_done():
-    edits = mutate([ROOT], task="a", classes=5, rules=ALL, rng=np.random.default_rng(0), data={})
+    edits = mutate([ROOT], task="a", classes=5, rules=ALL, rng=np.random.default_rng(0), data=DataDraw({}))
     cloned = {m.slot for m in edits if isinstance(m, Clone)}
     slots = {part.slot for part in ROOT.parts}
     dropped = {m.block for m in edits if isinstance(m, DropTopBlock)}
@@ -127,10 +127,10 @@ def test_with_probability_one_everything_that_applies_is_done():
 
 def test_with_probability_zero_a_child_gets_its_head_alone():
     rules = MutationRules(probability="constant", start=0.0, always_cloned=())
-    edits = mutate([ROOT], task="a", classes=5, rules=rules, rng=np.random.default_rng(0), data={})
+    edits = mutate([ROOT], task="a", classes=5, rules=rules, rng=np.random.default_rng(0), data=DataDraw({}))
     assert edits == (NewHead(5),) == unmutated([ROOT], task="a", classes=5, rules=rules)
     plus = MutationRules(probability="constant", start=0.0)
-    edits = mutate([ROOT], task="a", classes=5, rules=plus, rng=np.random.default_rng(0), data={})
+    edits = mutate([ROOT], task="a", classes=5, rules=plus, rng=np.random.default_rng(0), data=DataDraw({}))
     assert edits == (Clone("norm"), NewHead(5)) == unmutated([ROOT], task="a", classes=5, rules=plus)
 
 
@@ -140,7 +140,9 @@ def test_actions_are_drawn_as_often_as_the_preset_says(preset):
     counts = Counter(
         type(mutation).__name__ + getattr(mutation, "name", getattr(mutation, "slot", ""))
         for seed in range(2_000)
-        for mutation in mutate([ROOT], task="a", classes=2, rules=rules, rng=np.random.default_rng(seed), data={})
+        for mutation in mutate(
+            [ROOT], task="a", classes=2, rules=rules, rng=np.random.default_rng(seed), data=DataDraw({})
+        )
     )
     top = ROOT.depth - 1
     assert counts[f"Cloneblock_{top:02d}"] / 2_000 == pytest.approx(rules.start, abs=0.04)
@@ -149,20 +151,44 @@ def test_actions_are_drawn_as_often_as_the_preset_says(preset):
     assert counts["Clonenorm"] == 2_000 if "norm" in rules.always_cloned else counts["Clonenorm"] < 600
 
 
-def test_reach_limits_what_may_be_trained_to_the_top_blocks():
-    rules = MutationRules(start=1.0, probability="constant", reach=2)
-    edits = mutate([ROOT], task="a", classes=2, rules=rules, rng=np.random.default_rng(3), data={})
-    depth = ROOT.depth + sum(isinstance(m, RestoreTopBlock) - isinstance(m, DropTopBlock) for m in edits)
-    blocks = {f"block_{i:02d}" for i in range(depth - 2, depth)}
-    assert {m.slot for m in edits if isinstance(m, Clone)} == blocks | {"norm"}
-    assert {m.block for m in edits if isinstance(m, InsertAdapter)} == set(range(depth - 2, depth))
+@given(st.integers(0, 1000), st.integers(0, 4), st.integers(1, 4))
+def test_reach_limits_what_may_change_to_the_roots_top_blocks(seed, reach, generations):
+    rules = MutationRules(start=0.6, probability="constant", reach=reach)
+    for child in lineage(seed, ROOT, rules, generations)[:-1]:
+        assert child.depth >= ROOT.depth - reach
+        allowed = {f"block_{i:02d}" for i in range(ROOT.depth - reach, ROOT.depth)}
+        allowed |= {f"adapter_{i:02d}" for i in range(ROOT.depth - reach, ROOT.depth)} | {"norm", HEAD}
+        assert {part.slot for part in child.parts if part.task is not None} <= allowed
+
+
+def test_the_probabilities_of_data_hyperparameters_are_learned_too():
+    rules = replace(PRESETS["mu2net-plus"].rules, start=0.3)
+    moved = set()
+    for seed in range(60):
+        drawn = draw_data_hyperparameters(ROOT, rules, np.random.default_rng(seed))
+        rng = np.random.default_rng([seed, 1])
+        child = grown([ROOT], mutate([ROOT], task="a", classes=2, rules=rules, rng=rng, data=drawn))
+        moved |= {m.action for m in child.mutations if isinstance(m, SetProbability)}
+        assert all(child.probabilities[m.action] == m.value for m in drawn.learned)
+    assert {"flip", "image_size", "crop_area_min"} <= moved
+
+
+def test_a_head_comes_back_with_the_top_it_was_trained_on():
+    first = grown([CONV_ROOT], (NewHead(3),), name="first")
+    dropped = grown([first, CONV_ROOT], (DropTopBlock(3), NewHead(3)), name="dropped")
+    rules = MutationRules(start=0.0, probability="constant", always_cloned=())
+    line = [dropped, first, CONV_ROOT]
+    restored = grown(line, (RestoreTopBlock(3), Clone(HEAD)), name="restored")
+    assert blueprint(line, restored.mutations).parts[-1].source == first.slots[HEAD]
+    edits = mutate(line, task="a", classes=3, rules=rules, rng=np.random.default_rng(0), data=DataDraw({}))
+    assert edits == (Clone(HEAD),)
 
 
 def test_one_evolvable_value_per_path_in_mu2net():
     rules = replace(PRESETS["mu2net"].rules, start=0.3)
     moved = set()
     for seed in range(50):
-        edits = mutate([ROOT], task="a", classes=2, rules=rules, rng=np.random.default_rng(seed), data={})
+        edits = mutate([ROOT], task="a", classes=2, rules=rules, rng=np.random.default_rng(seed), data=DataDraw({}))
         moved |= {m for m in edits if isinstance(m, SetProbability)}
     assert moved == {SetProbability(EVERY_ACTION, 0.28)}
 
@@ -170,7 +196,7 @@ def test_one_evolvable_value_per_path_in_mu2net():
 def test_a_head_is_never_taken_from_another_task():
     own = grown([ROOT], (NewHead(3),), task="a", name="own")
     rules = MutationRules(start=0.0, probability="constant", always_cloned=())
-    draw = {"rules": rules, "rng": np.random.default_rng(0), "data": {}}
+    draw = {"rules": rules, "rng": np.random.default_rng(0), "data": DataDraw({})}
     assert mutate([own, ROOT], task="a", classes=3, **draw) == (Clone(HEAD),)
     assert mutate([own, ROOT], task="b", classes=3, **draw) == (NewHead(3),)
     assert mutate([own, ROOT], task="a", classes=4, **draw) == (NewHead(4),)
@@ -188,11 +214,11 @@ def test_an_adapter_can_be_removed_again():
 def test_data_hyperparameters_are_shared_by_a_generation_and_left_alone_by_the_default_preset():
     plus, ours = PRESETS["mu2net-plus"].rules, PRESETS["mutant"].rules
     drawn = draw_data_hyperparameters(ROOT, replace(plus, start=1.0), np.random.default_rng(1))
-    assert set(drawn) == set(DATA_HYPERPARAMETERS)
-    assert draw_data_hyperparameters(ROOT, ours, np.random.default_rng(1)) == {}
+    assert set(drawn.values) == set(DATA_HYPERPARAMETERS)
+    assert draw_data_hyperparameters(ROOT, ours, np.random.default_rng(1)) == DataDraw({})
     edits = mutate([ROOT], task="a", classes=2, rules=plus, rng=np.random.default_rng(2), data=drawn)
     child = grown([ROOT], edits)
-    assert {name: getattr(child.hyperparameters, name) for name in drawn} == drawn
+    assert {name: getattr(child.hyperparameters, name) for name in drawn.values} == drawn.values
 
 
 @given(st.sampled_from(sorted(LISTS)), st.lists(st.booleans(), max_size=30))
