@@ -105,7 +105,9 @@ def test_a_name_that_is_taken_or_shared_or_wrong(small: Path, tmp_path: Path) ->
     plain = f"folder:{small.parent / 'plain'}"
     other = f"folder:{write_folder(tmp_path / 'plain', classes=3)}"
     says(refused("add", plain, "--db", small), "'plain'", "mutant evolve plain", "--name")
-    says(refused("add", plain, other, "--db", small), "same name", "--name")
+    says(refused("add", plain, other, "--db", small), "'plain'", "--name")
+    twins = [f"folder:{write_folder(tmp_path / place / 'twin')}" for place in "ab"]
+    says(refused("add", *twins, "--db", small), "same name", "--name")
     says(refused("add", plain, other, "--name", "x", "--db", small), "--name")
     says(refused("add", other, "--name", "Not A Name", "--db", small), "Not A Name")
 
@@ -126,6 +128,7 @@ def test_a_name_that_is_taken_or_shared_or_wrong(small: Path, tmp_path: Path) ->
         (["--workers", "²"], ["'²'", "auto"]),
         (["--workers", "٣"], ["'٣'", "auto"]),
         (["--workers", "1000000"], ["'1000000'", "auto"]),
+        (["--workers", "9" * 5000], ["auto"]),
         (["--budget", "٣s"], ["'٣s'", "90s"]),
         (["--mutation-probability", "0.4"], ["mutation_probability", "0.3"]),
         (["--budget", "soon"], ["'soon'", "90s"]),

@@ -259,7 +259,7 @@ def test_outputs_that_differ_with_intact_weights_are_the_back_ends_doing(
 ) -> None:
     from mutant.search import system
 
-    true = system._logits  # pyright: ignore[reportPrivateUsage]
+    true = system._logits
     monkeypatch.setattr(system, "_logits", lambda *given: true(*given) + np.float32(1))
     called = call("verify", "--db", grown)
     assert called.code == 1

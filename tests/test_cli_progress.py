@@ -62,7 +62,7 @@ class Lost(InProcessEvaluator):
     def train(self, work: Sequence[Work], supply: Supply) -> Train:
         for index, item in enumerate(work):
             reason = "the loss is NaN" if index else "a worker\nwas killed"
-            yield index, Failed(item.candidate.id, "not finite" if index else "crashed", reason)
+            yield index, Failed(item.candidate.id, "not finite" if index else "worker lost", reason)
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_a_task_without_a_trained_child_is_told_and_ends_with_exit_code_1(
         called = call("add", folder, *arguments, *form)
         assert called.code == 1, called.err
         assert "Task colours: none of 3 children could be trained; it has no path." in called.err
-        reasons = [line for line in called.err.splitlines() if line.startswith("  2 x ") or line.startswith("  1 x ")]
-        assert reasons == ["  2 x not finite: the loss is NaN", "  1 x crashed: a worker was killed"]
+        reasons = [line for line in called.err.splitlines() if line.startswith(("  2 x ", "  1 x "))]
+        assert reasons == ["  2 x not finite: the loss is NaN", "  1 x worker lost: a worker was killed"]
         assert f"See: mutant status --db {db}" in called.err
         assert "Try: mutant predict" not in called.out
         assert not as_json or called.json[0]["path"] is None

@@ -155,9 +155,9 @@ def test_the_range_of_probabilities_that_evolve_is_told() -> None:
     (row,) = re.findall(r"^\| `mutation_probability` \| [\d.]+ to .*$", page("settings.md"), re.MULTILINE)
     for preset in PRESETS.values():
         if preset.rules.probability == "constant":
-            assert f"but `{preset.name}`" in row
+            assert f"`{preset.name}` keeps it constant" in row
         else:
-            assert f"{preset.rules.probabilities[0]:g} to {preset.rules.probabilities[-1]:g} |" in row
+            assert f"`{preset.name}` {preset.rules.probabilities[0]:g} to {preset.rules.probabilities[-1]:g}" in row
 
 
 def test_every_hyperparameter_and_its_list_is_there() -> None:

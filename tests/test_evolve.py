@@ -7,15 +7,18 @@ from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mutant.blueprint import blueprint
 from mutant.network import predict_logits
-from mutant.outcome import Failed
+from mutant.outcome import Failed, Trained
 from mutant.pool import Pool
-from mutant.search.evaluator import InProcessEvaluator
+from mutant.search.baselines import head_only
+from mutant.search.config import RunConfig
+from mutant.search.evaluator import InProcessEvaluator, Work
 from mutant.search.evolve import evolve
-from mutant.search.growth import Engine, begin, configure, reload, working
+from mutant.search.growth import Engine, begin, check_workers, configure, reload, working
 from mutant.search.progress import ChildFinished, SegmentFinished
 from mutant.search.retention import best_path
-from mutant.search.supply import SearchData
+from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import choose_workers
 from mutant.storage.records import SegmentKey
 from mutant.storage.verify import verify
@@ -194,3 +197,76 @@ def test_workers_are_chosen_by_predicted_cost_and_bad_numbers_are_refused():
     for bad in ("0", "-1", "two", ""):
         with pytest.raises(UserError, match="--workers"):
             choose_workers(bad, 0)
+
+
+def test_a_stored_path_is_trained_again_from_the_root_to_the_same_bytes(undisturbed, tasks):
+    """Lineage is complete: mutations, seeds and settings give back every component that the line trained."""
+    supply = StoreSupply(undisturbed, {name: SearchData.of(task) for name, task in tasks.items()})
+    training = RunConfig.from_dict(undisturbed.runs()[0].config).training
+    records = {r.path: r for index in (0, 1) for r in undisturbed.candidates(SegmentKey(1, index))}
+    best = undisturbed.best("high")
+    assert best is not None
+    line = [undisturbed.root()]
+    for path in reversed(undisturbed.ancestors(best.id)[:-1]):
+        candidate = records[path.id].candidate
+        assert candidate.parent == line[0].id
+        work = Work(candidate, blueprint(line, candidate.mutations), training)
+        ((_, outcome),) = InProcessEvaluator().train([work], supply)
+        assert isinstance(outcome, Trained)
+        assert outcome.path == path
+        assert set(outcome.components) == {part.digest for part in path.trained_here()}
+        line.insert(0, outcome.path)
+    assert line[0] == best
+
+
+def test_momentum_is_inherited_only_where_the_preset_does(tmp_path, tasks):
+    def inherited(preset):
+        small = replace(SMALL, preset=preset, children=6, generation_size=2, validations=1, mutable=("momentum",))
+        with grown(tmp_path / f"{preset}.db", {"low": tasks["low"]}, small) as store:
+            training = RunConfig.from_dict(store.runs()[0].config).training
+            records = store.candidates(SegmentKey(1, 0))
+            plans = [(r.candidate, blueprint(store.ancestors(r.parent), r.candidate.mutations)) for r in records]
+            return {digest for candidate, plan in plans for digest in Work(candidate, plan, training).traces}
+
+    assert inherited("mutant")
+    assert not inherited("munet")
+
+
+def test_data_that_does_not_fit_in_memory_fails_its_children_and_not_the_run(tmp_path, tasks, monkeypatch):
+    def too_big(self, image_size):
+        raise MemoryError("9 GiB")
+
+    with small_store(tmp_path / "m.db") as store:
+        run = begin(store, ("low",), SMALL, new=[tasks["low"].task])
+        with monkeypatch.context() as patched:
+            patched.setattr(SearchData, "dataset", too_big)
+            go_on(store, tasks)
+        records = store.candidates(SegmentKey(run.id, 0))
+        assert {(r.state, r.failure, r.reason) for r in records} == {
+            ("FAILED", "out of memory", "preparing its data: 9 GiB")
+        }
+        assert store.unfinished_run() is None
+
+
+def test_a_baseline_that_cannot_be_trained_is_left_out(tmp_path, tasks):
+    with small_store(tmp_path / "m.db") as store:
+        run = begin(store, ("low",), SMALL, new=[tasks["low"].task])
+        with working(store, run, tasks, Engine(workers="1")) as search:
+            training = search.config.training
+            args = store.root(), tasks["low"], training
+            assert head_only(*args, _FailsAlways(), search.supply) is None
+            assert head_only(*args, search.evaluator, search.supply) is not None
+
+
+def test_a_probability_that_the_rule_could_not_keep_is_refused(tmp_path):
+    with small_store(tmp_path / "m.db") as store:
+        with pytest.raises(UserError, match=r"out of range: 0.02 to 0.3 with preset 'mutant'"):
+            configure(store, ("low",), replace(SMALL, mutation_probability=1.0))
+        constant = configure(store, ("low",), replace(SMALL, preset="munet", mutation_probability=1.0))
+        assert constant.rules.start == 1.0
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:x"])
+def test_a_cluster_that_does_not_answer_is_told_before_a_run_begins(address):
+    with pytest.raises(UserError, match="Ray"):
+        check_workers(Engine(address=address))

@@ -117,6 +117,14 @@ def test_a_child_that_kills_its_worker_twice_has_failed_and_the_others_go_on(eva
     assert "died 2 times" in outcomes[1].reason
 
 
+def test_idle_workers_that_died_cost_no_child(evaluator):
+    here = world()
+    for pid in evaluator.pids:
+        os.kill(pid, signal.SIGKILL)
+    outcomes = dict(evaluator.train(works(here, [[], []], task="after"), Shelf(here, stripes())))
+    assert all(isinstance(outcome, Trained) for outcome in outcomes.values())
+
+
 def test_an_error_in_a_worker_is_a_failed_child_with_its_reason(evaluator):
     here = world()
     work = works(here, [[SetHyperparameter("flip", True)]], task="no source")

@@ -1,0 +1,20 @@
+"""On the data pack beside the repository, from the real root: adding a folder beats a head on the frozen root."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_calls import done
+
+pytestmark = pytest.mark.slow
+
+
+def test_adding_a_folder_ends_above_its_head_only_baseline(shared_data: Path, tmp_path: Path) -> None:
+    db = tmp_path / "m.db"
+    try:
+        done("init", "--root", "efficientnet-lite0", "--db", db)
+    except AssertionError as error:
+        pytest.skip(f"the root cannot be had here: {error}")
+    folder = f"folder:{shared_data / 'dtd10.zip'}"
+    (summary,) = json.loads(done("add", folder, "--children", 8, "--db", db, "--json").out)
+    assert summary["test_accuracy"] > summary["head_only_test_accuracy"]
