@@ -1,6 +1,8 @@
 """Growing a system: `mutant add`, `mutant evolve`, `mutant resume`, `mutant abandon`."""
 
+import contextlib
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +129,9 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
                         signals.arm()
                     watch.heard(event)
 
-                return work(system, Engine(options.workers, options.ray_address, options.seconds, heard, watch.told))
+                engine = Engine(options.workers, options.ray_address, options.seconds, heard, watch.told)
+                with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
+                    return work(system, engine)
         except KeyboardInterrupt:
             number = signals.received or signal.SIGINT
         except SystemExit:  # SIGTERM while Ray was starting

@@ -12,7 +12,7 @@ from mutant.cli.display import emit, say, tell
 from mutant.cli.growing import grow, mean, show
 from mutant.cli.options import MOST_SEED, EngineOptions, Json
 from mutant.cli.shortfall import tell_untrained, untrained
-from mutant.cli.words import percent, points
+from mutant.cli.words import listed, percent, points
 from mutant.tasks.errors import MissingExtra, UserError
 
 if TYPE_CHECKING:
@@ -123,13 +123,10 @@ def _refuse_another(system: "System", database: Path, seed: int) -> None:
         ("root", info.root, ROOT),
         ("image size", info.image_size, IMAGE_SIZE),
         ("seed", info.seed, seed),
-        (
-            "tasks",
-            ", ".join(tasks),
-            ", ".join(wanted) if tasks[: len(wanted)] != wanted and tasks else ", ".join(tasks),
-        ),
     )
-    differing = [f"{what} is {found} instead of {right}" for what, found, right in checks if found != right]
+    differing = [f"its {what} is {found} instead of {right}" for what, found, right in checks if found != right]
+    if tasks and tasks[: len(wanted)] != wanted:
+        differing.append(f"its tasks are {listed(tasks)} instead of {listed(wanted)}")
     if differing:
         raise UserError(
             f"'{database}' is not this quick start's: {'; '.join(differing)}.",

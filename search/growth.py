@@ -110,7 +110,11 @@ def reload(store: Store, names: Sequence[str]) -> dict[str, LoadedTask]:
     loaded: dict[str, LoadedTask] = {}
     for name in dict.fromkeys(names):
         known = store.task(name)
-        task = load(known.uri, name=name)
+        try:
+            task = load(known.uri, name=name)
+        except UserError as error:
+            hint = f"Put its source back, or give an unfinished run up: mutant abandon. {error.hint or ''}".rstrip()
+            raise UserError(f"Task {name!r}: {error.message}", hint=hint) from error
         if task.task.fingerprint != known.fingerprint:
             raise UserError(
                 f"The content of task {name!r} at {known.uri} has changed since it was added.",

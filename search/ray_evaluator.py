@@ -214,5 +214,6 @@ def _cores(workers: int) -> list[int | None]:
 
 
 def _last_line(error: BaseException) -> str:
+    """What an error of Ray says last, without its advice on the causes that it can think of."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].split(" Some common causes include", 1)[0] if lines else type(error).__name__

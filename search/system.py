@@ -192,7 +192,8 @@ class System:
         """The path that answers for a task."""
         path = self.store.best(self.store.task(task).name)
         if path is None:
-            raise UserError(f"Task {task!r} has no finished path yet.", hint="Go on with its run: mutant resume")
+            hint = f"mutant evolve {task}" if self.store.unfinished_run() is None else "mutant resume"
+            raise UserError(f"Task {task!r} has no finished path yet.", hint=f"Go on with: {hint}")
         return path
 
     def summary(self) -> tuple[TaskSummary, ...]:

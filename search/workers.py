@@ -46,7 +46,7 @@ def choose_workers(asked: str | int, predicted_flops: float, *, address: str | N
     """
     text = str(asked)
     if text != "auto":
-        if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MOST_WORKERS:
+        if not (text.isascii() and text.isdigit() and len(text) < 10) or not 1 <= int(text) <= MOST_WORKERS:
             raise UserError(f"--workers must be 'auto' or a number from 1 to {MOST_WORKERS}, not {text!r}.")
         return Crew(int(text), "as asked")
     n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND

@@ -327,7 +327,7 @@ def test_the_quick_start_never_starts_from_random_weights(
         (["--root", "random:vit-s16", "--image-size", 16], ["root is random:vit-s16 instead of random:vit-ti16"]),
         (["--root", "random:vit-ti16", "--image-size", 32], ["image size is 32 instead of 16"]),
         (["--root", "random:vit-ti16", "--image-size", 16, "--seed", 7], ["seed is 7 instead of 0"]),
-        (["--root", "random:vit-ti16", "--image-size", 16], ["tasks is colours instead of digits, colours"]),
+        (["--root", "random:vit-ti16", "--image-size", 16], ["tasks are colours instead of digits, colours"]),
     ],
 )
 def test_the_quick_start_refuses_a_system_that_is_not_its_own(
