@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import text
 from storage_samples import grow, new_store
 
+from mutant.storage.permit import collecting
 from mutant.storage.refusals import Damaged
 from mutant.tasks.errors import UserError
 
@@ -37,7 +38,7 @@ def test_a_long_line(database: str) -> None:
 def test_a_line_that_was_bent_into_a_circle_is_told(database: str) -> None:
     with new_store(database, "a", "b") as store:
         a, b = grow(store, "a", "b")
-        with store.writing() as connection:
+        with store.writing() as connection, collecting(connection):
             connection.execute(
                 text("UPDATE paths SET parent_key = (SELECT key FROM paths WHERE id = :b) WHERE id = :a"),
                 {"a": a.id, "b": b.id},

@@ -21,6 +21,7 @@ from storage_samples import (
 
 from mutant.mutation import NewHead, SetHyperparameter
 from mutant.outcome import Cost
+from mutant.storage.permit import collecting
 from mutant.storage.records import Baseline, Evaluation
 from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import WeightsRow
@@ -155,7 +156,7 @@ def test_weights_that_were_changed_are_not_given_out(store: Store) -> None:
     (winner,) = grow(store, "a")
     part = winner.parts[-1]
     assert part.trace is not None
-    with store.writing() as connection:
+    with store.writing() as connection, collecting(connection):
         for digest in (part.digest, part.trace):
             data = bytearray(connection.scalar(select(WeightsRow.data).where(WeightsRow.digest == digest)) or b"")
             data[-1] ^= 1

@@ -10,6 +10,7 @@ from storage_samples import new_store, planned, sample_golden, trained
 from mutant.outcome import Failed
 from mutant.path import Path
 from mutant.storage.digest import digest
+from mutant.storage.permit import collecting
 from mutant.storage.records import Baseline, Evaluation
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
@@ -111,7 +112,7 @@ def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, 
     table, name = column.split(".")
     kind = Base.metadata.tables[table].columns[name]
     with Store.open(str(tmp_path / "mutant.db")) as store:
-        with store.writing() as connection:
+        with store.writing() as connection, collecting(connection):
             changes = {"JSON": "json_set(%s, '$.zz', 1)", "DATETIME": "'2001-01-01 00:00:00.000000'"}
             change = changes.get(str(kind.type), "CASE typeof(%s) WHEN 'text' THEN %s || 'q' ELSE %s + 1 END")
             if "%s" in change:
