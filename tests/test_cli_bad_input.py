@@ -219,6 +219,7 @@ READERS = (
     ("evolve",),
     ("resume",),
     ("db", "upgrade"),
+    ("digest",),
 )
 
 
