@@ -139,7 +139,8 @@ def _known(db: str | None) -> "tuple[Task, ...]":
     """The tasks in the system; none when the default database is not there, since samples need no system."""
     from mutant.storage.url import database_file, database_url
 
-    if db is None and not database_file(database_url()).exists():
+    place = database_url(db)
+    if db is None and place.get_backend_name() == "sqlite" and not database_file(place).exists():
         return ()
     with reading(db) as store:
         return store.tasks()

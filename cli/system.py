@@ -1,4 +1,4 @@
-"""A system as a whole: `mutant init`, `mutant status`, `mutant db upgrade`."""
+"""A system as a whole: `mutant init`, `mutant status`, `mutant digest`, `mutant db upgrade`."""
 
 from collections import Counter
 from datetime import datetime
@@ -30,6 +30,7 @@ database = typer.Typer(
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(grouped(init))
     app.command(rich_help_panel=PANEL)(status)
+    app.command(rich_help_panel=PANEL)(digest)
     app.add_typer(database, name="db", rich_help_panel=PANEL)
 
 
@@ -227,6 +228,19 @@ def _failure(segment: "Segment", record: "CandidateRecord") -> dict[str, Any]:
         "reason": record.reason or "",
         "seconds": record.cost.seconds,
     }
+
+
+def digest(db: Db = None, as_json: Json = False) -> None:
+    """One number for all that the database means: rows without times, and weights. Equal systems have equal ones."""
+    from mutant.storage.digest import digest as digest_of
+    from mutant.storage.url import label
+
+    with reading(db) as store:
+        found, place = digest_of(store), label(store.url)
+    if as_json:
+        emit({"database": place, "digest": found})
+    else:
+        say(found)
 
 
 @database.command()

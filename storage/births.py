@@ -10,9 +10,9 @@ from mutant.component import Component
 from mutant.mutation import to_dict
 from mutant.path import Path
 from mutant.storage import weights
-from mutant.storage.faults import Conflict
 from mutant.storage.paths import path_key
 from mutant.storage.records import now
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import ComponentRow, MutationRow, PartRow, PathRow, TaskRow, TraceRow
 from mutant.storage.weights import Blob
 

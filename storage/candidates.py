@@ -13,8 +13,8 @@ from mutant.path import Candidate
 from mutant.storage import paths
 from mutant.storage.births import NewPath, write_path
 from mutant.storage.checks import checked
-from mutant.storage.faults import Conflict
 from mutant.storage.records import CandidateRecord, Planned, SegmentKey, now
+from mutant.storage.refusals import Conflict
 from mutant.storage.runs import check_open
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
 
@@ -142,7 +142,7 @@ def commit(
         "committed_at": now(),
     }
     if isinstance(outcome, Failed):
-        values |= {"state": "FAILED", "failure": outcome.kind, "reason": outcome.reason}
+        values |= {"state": "FAILED", "failure": outcome.kind, "reason": outcome.reason.replace("\0", "\\0")}
     else:
         assert new is not None
         values |= {"state": "DONE", "path_key": write_path(connection, new), "validations": list(outcome.validations)}

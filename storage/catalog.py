@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, func, insert, select
 
 from mutant.storage.checks import checked
-from mutant.storage.faults import Conflict
 from mutant.storage.records import SystemInfo, now
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import SystemRow, TaskRow
 from mutant.tasks.errors import UserError, unknown
 from mutant.tasks.task import Task

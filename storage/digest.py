@@ -91,8 +91,9 @@ def _content(connection: Connection) -> Iterator[list[Any]]:
     for subject, query in (("version", versions), ("component", components), ("trace", traces)):
         yield from ([subject, *found] for found in connection.execute(query))
     weights = select(WeightsRow.digest, WeightsRow.n_bytes, WeightsRow.data).order_by(WeightsRow.digest)
-    for name, n_bytes, data in connection.execute(weights.execution_options(yield_per=1)):
-        yield ["weights", name, n_bytes, hashlib.sha256(data).hexdigest()]
+    with connection.execute(weights.execution_options(yield_per=1)) as rows:
+        for name, n_bytes, data in rows:
+            yield ["weights", name, n_bytes, hashlib.sha256(data).hexdigest()]
 
 
 def _cost(cost: Cost) -> dict[str, Any]:

@@ -94,13 +94,12 @@ def write_baseline(connection: Connection, baseline: Baseline) -> None:
 
 def load_baselines(connection: Connection, task: str | None = None) -> tuple[Baseline, ...]:
     """Baselines in the order of the tasks, then by name."""
-    query = (
-        select(TaskRow.name.label("task"), BaselineRow.__table__)
-        .join(TaskRow, TaskRow.key == BaselineRow.task_key)
-        .order_by(TaskRow.position, BaselineRow.name)
+    query = select(TaskRow.name.label("task"), TaskRow.position, BaselineRow.__table__).join(
+        TaskRow, TaskRow.key == BaselineRow.task_key
     )
     if task is not None:
         query = query.where(BaselineRow.task_key == task_key(connection, task))
+    rows = sorted(connection.execute(query), key=lambda row: (row.position, row.name))
     return tuple(
         checked(
             Baseline(
@@ -114,7 +113,7 @@ def load_baselines(connection: Connection, task: str | None = None) -> tuple[Bas
                 at=row.at,
             )
         )
-        for row in connection.execute(query)
+        for row in rows
     )
 
 

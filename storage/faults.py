@@ -1,24 +1,17 @@
 """Database faults as errors for people: a full disk, a lock, a read-only or damaged file."""
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from safetensors import SafetensorError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
+from mutant.storage.refusals import Conflict, Damaged, damaged
+from mutant.storage.server_faults import explained_by_server
 from mutant.storage.url import label
 from mutant.tasks.errors import UserError
-
-
-class Conflict(UserError):
-    """What was to be written contradicts what is written already, or itself."""
-
-
-class Damaged(UserError):
-    """The database's content cannot be what was written."""
-
 
 DECODING = (
     ValueError,
@@ -41,9 +34,9 @@ def translated(url: URL) -> Generator[None]:
     except StatementError as error:
         if not isinstance(error, DBAPIError) or error.orig is None:
             raise (error.orig or error) from None
-        raise _explained(error.orig, label(url)) from error
+        raise _of(url)(error.orig, label(url)) from error
     except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError) as error:
-        raise _explained(error, label(url)) from error
+        raise _of(url)(error, label(url)) from error
 
 
 @contextmanager
@@ -55,8 +48,8 @@ def decoding(url: URL) -> Generator[None]:
         raise damaged(label(url), f"{type(error).__name__}: {error}") from error
 
 
-def damaged(name: str, detail: str) -> Damaged:
-    return Damaged(f"The database '{name}' is damaged ({detail}).", hint="Restore it from a copy; then: mutant verify")
+def _of(url: URL) -> Callable[[BaseException, str], UserError]:
+    return _explained if url.get_backend_name() == "sqlite" else explained_by_server
 
 
 def _explained(error: BaseException, name: str) -> UserError:

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, select
 
 from mutant.path import Path
-from mutant.storage.faults import Damaged
 from mutant.storage.paths import load_paths
+from mutant.storage.refusals import Damaged
 from mutant.storage.schema import PathRow
 
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from mutant.storage import migrations
-from mutant.storage.engine import WRITES, connect, inspect, is_blank
+from mutant.storage.engine import connect, has_tables, holds_system, mark, revision
 from mutant.storage.faults import translated
-from mutant.storage.schema import APPLICATION_ID
+from mutant.storage.locks import WRITES
 from mutant.storage.url import database_url, label
 from mutant.tasks.errors import UserError
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 def create(url: URL, fill: Callable[[Connection], None]) -> bool:
     """Make the tables and `fill` them, in one transaction. False when there is a system already."""
-    if not is_blank(url) and inspect(url).revision is not None:
+    if holds_system(url):
         return False
     with _writing(url, create=True) as connection:
-        if connection.scalar(text("SELECT count(*) FROM sqlite_master")):
+        if has_tables(connection):
             return False
-        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         _migrate(connection)
+        mark(connection)
         fill(connection)
     return True
 
 
-def check_revision(url: URL, revision: str | None) -> None:
-    """Raises UserError unless a database with the schema `revision` can be used as it is."""
+def check_revision(url: URL, found: str | None) -> None:
+    """Raises UserError unless a database with the schema `found` can be used as it is."""
     newest = migrations.REVISIONS[-1]
-    if revision is None:
+    if found is None:
         raise UserError(f"The database '{label(url)}' is empty.", hint="Make a system in it with: mutant init")
-    if revision == newest:
+    if found == newest:
         return
-    if revision in migrations.REVISIONS:
+    if found in migrations.REVISIONS:
         raise UserError(
-            f"The database '{label(url)}' has the older schema {revision}; this version of mutant needs {newest}.",
-            hint="Copy the file to be safe; then: mutant db upgrade",
+            f"The database '{label(url)}' has the older schema {found}; this version of mutant needs {newest}.",
+            hint="Copy the database to be safe; then: mutant db upgrade",
         )
     raise UserError(
-        f"The database '{label(url)}' has the schema {revision}, newer than this version of mutant ({newest}).",
+        f"The database '{label(url)}' has the schema {found}, newer than this version of mutant ({newest}).",
         hint="Upgrade the program: pip install --upgrade mutant",
     )
 
@@ -53,14 +53,14 @@ def check_revision(url: URL, revision: str | None) -> None:
 def upgrade(url: str | None) -> tuple[str, str]:
     """Bring a database's schema up to date, in one transaction; the revisions before and after."""
     place = database_url(url)
-    revision, newest = inspect(place).revision, migrations.REVISIONS[-1]
-    if revision is None or revision not in migrations.REVISIONS:
-        check_revision(place, revision)
-    assert revision is not None
-    if revision != newest:
+    found, newest = revision(place), migrations.REVISIONS[-1]
+    if found is None or found not in migrations.REVISIONS:
+        check_revision(place, found)
+    assert found is not None
+    if found != newest:
         with _writing(place) as connection:
             _migrate(connection)
-    return revision, newest
+    return found, newest
 
 
 def alembic_config(connection: Connection) -> "Config":

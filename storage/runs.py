@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
 from mutant.storage.checks import checked
-from mutant.storage.faults import Conflict
 from mutant.storage.records import Run, RunState, Segment, SegmentKey, now
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import CandidateRow, PathRow, RunRow, SegmentRow, TaskRow
 
 
@@ -55,8 +55,9 @@ def begin(connection: Connection, config: Mapping[str, Any], task_keys: Sequence
     going = connection.scalar(select(RunRow.id).where(RunRow.state == "open"))
     if going is not None:
         raise Conflict(f"Run {going} is not finished.", hint="Finish it first: mutant resume")
-    values = insert(RunRow).values(config=dict(config), state="open", started_at=now())
-    run = connection.execute(values.returning(RunRow.id)).scalar_one()
+    # Not a sequence's number: one that was rolled back leaves a gap, and a run's number is part of its meaning.
+    run = (connection.scalar(select(func.max(RunRow.id))) or 0) + 1
+    connection.execute(insert(RunRow).values(id=run, config=dict(config), state="open", started_at=now()))
     counts = select(SegmentRow.task_key, func.count().label("visits")).group_by(SegmentRow.task_key)
     visits = {row.task_key: row.visits for row in connection.execute(counts)}
     for index, key in enumerate(task_keys):

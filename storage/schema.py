@@ -266,6 +266,16 @@ class EventRow(Base):
     at: Mapped[datetime]
 
 
+class PermitRow(Base):
+    """While there is a permit, its transaction may change finished rows; none can be committed (see `permit.py`)."""
+
+    __tablename__ = "gc_permits"
+    __table_args__ = (CheckConstraint("key = 1 AND returned_key = 0", name="returned"),)
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    returned_key: Mapped[int] = mapped_column(ForeignKey("gc_permits.key", deferrable=True, initially="DEFERRED"))
+
+
 class SystemRow(Base):
     """The one row that says what this system is."""
 

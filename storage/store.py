@@ -13,8 +13,9 @@ from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.pool import Pool
 from mutant.storage import births, candidates, catalog, facts, lineage, migrate, paths, runs, weights
-from mutant.storage.engine import BUSY_SECONDS, WRITES, connect, inspect
-from mutant.storage.faults import Conflict, decoding, translated
+from mutant.storage.engine import connect, revision
+from mutant.storage.faults import decoding, translated
+from mutant.storage.locks import BUSY_SECONDS, WRITES
 from mutant.storage.records import (
     Baseline,
     CandidateRecord,
@@ -26,6 +27,7 @@ from mutant.storage.records import (
     SegmentKey,
     SystemInfo,
 )
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import PathRow, RunRow, TaskRow
 from mutant.storage.url import database_url, label
 from mutant.tasks.errors import UserError
@@ -87,7 +89,7 @@ class Store:
         this program's, and, unless `read_only`, when it cannot be written.
         """
         place = database_url(url)
-        migrate.check_revision(place, inspect(place).revision)
+        migrate.check_revision(place, revision(place))
         store = Store(place, read_only=read_only, busy_seconds=busy_seconds)
         try:
             store.info  # noqa: B018

@@ -43,7 +43,8 @@ def database_url(text: str | None = None) -> URL:
 def label(url: URL) -> str:
     """The database's name for messages: its path as seen from here, or the URL without its password."""
     if url.get_backend_name() != "sqlite" or url.database is None:
-        return url.render_as_string(hide_password=True)
+        parts = (url.get_backend_name(), url.username, None, url.host, url.port, url.database)
+        return URL.create(*parts, url.difference_update_query(["password"]).query).render_as_string()
     path = pathlib.Path(url.database)
     return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
 
@@ -51,7 +52,7 @@ def label(url: URL) -> str:
 def database_file(url: URL) -> pathlib.Path:
     """The file of a SQLite database; raises UserError for another back end."""
     if url.get_backend_name() != "sqlite" or not url.database:
-        raise UserError(f"This version keeps a system in a SQLite file, not in '{label(url)}'.", hint=_EXAMPLES)
+        raise UserError(f"'{label(url)}' is not a SQLite file.", hint=_EXAMPLES)
     return pathlib.Path(url.database)
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import select
 from mutant.component import Component
 from mutant.path import Path
 from mutant.storage import weights
-from mutant.storage.faults import DECODING, Damaged
+from mutant.storage.faults import DECODING
 from mutant.storage.records import Golden
+from mutant.storage.refusals import Damaged
 from mutant.storage.schema import ComponentRow, PathRow
 from mutant.storage.store import Store
 
@@ -143,7 +144,7 @@ def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, ba
     try:
         golden = store.golden(path.id)
     except Damaged as error:
-        return replace(report, reason=error.message)
+        return replace(report, reason=f"its golden outputs cannot be read: {error.message}")
     if golden is None:
         verdict: Verdict = "not comparable" if first is None else "different"
         return replace(report, verdict=verdict, reason="the path has no golden outputs")

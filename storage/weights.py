@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 
 from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.storage.checks import checked
-from mutant.storage.faults import Damaged
+from mutant.storage.refusals import Damaged
 from mutant.storage.schema import ComponentRow, WeightsRow
 from mutant.tasks.errors import UserError
 
@@ -117,8 +117,9 @@ def stored(connection: Connection, digests: Sequence[str]) -> Iterator[tuple[str
     """The encoded arrays of those of `digests` that have weights, one at a time."""
     for some in chunks(digests):
         query = select(WeightsRow.digest, WeightsRow.data).where(WeightsRow.digest.in_(some))
-        for row in connection.execute(query.execution_options(yield_per=1)):
-            yield row.digest, row.data
+        with connection.execute(query.execution_options(yield_per=1)) as rows:
+            for row in rows:
+                yield row.digest, row.data
 
 
 def read_components(connection: Connection, digests: Iterable[str]) -> dict[str, Component]:

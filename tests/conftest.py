@@ -1,10 +1,13 @@
 """What every test needs: one thread per JAX process, one compilation cache, and the examples' own settings."""
 
 import os
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres_server import Server, programs, serving
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -35,3 +38,27 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the data pack beside the repository: ../shared/data")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for all tests of the session; skipped only where the wheel has no build for the platform."""
+    if programs() is None:
+        pytest.skip("needs a PostgreSQL server, and its wheel is not built for this platform")
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Names a new, empty database at every call, on each back end in turn."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres").new_database
+    numbers = count()
+    return lambda: str(tmp_path / f"mutant_{next(numbers)}.db")
+
+
+@pytest.fixture
+def database(new_database: Callable[[], str]) -> str:
+    """An empty database, on each back end in turn."""
+    return new_database()

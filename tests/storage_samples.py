@@ -57,9 +57,11 @@ def sample_task(name: str, classes: int = 3) -> Task:
     return Task(name, f"folder:{name}", names, splits, f"{derive(name):064x}", licence="CC0")
 
 
-def new_store(directory: FilePath, *tasks: str, seed: int = 0) -> Store:
+def new_store(where: FilePath | str, *tasks: str, seed: int = 0) -> Store:
+    """A system in the directory or database `where`."""
     root, components = sample_root(seed)
-    store = Store.create(str(directory / "mutant.db"), sample_info(seed), root, components)
+    url = where if isinstance(where, str) else str(where / "mutant.db")
+    store = Store.create(url, sample_info(seed), root, components)
     for name in tasks:
         store.add_task(sample_task(name))
     return store

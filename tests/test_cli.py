@@ -20,7 +20,7 @@ from mutant.tasks.errors import UserError
 HEAVY = ("jax", "flax", "optax", "ray", "sqlalchemy", "alembic", "numpy", "PIL", "matplotlib", "sklearn", "skimage")
 COMMANDS = {
     "Starting": {"quickstart"},
-    "The system": {"init", "status", "db"},
+    "The system": {"init", "status", "digest", "db"},
     "What there is": {"roots", "tasks", "presets"},
     "Growing": {"add", "evolve", "resume", "abandon"},
     "Looking": {"list", "show", "lineage"},

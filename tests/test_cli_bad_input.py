@@ -242,6 +242,7 @@ READERS = (
     ("evolve",),
     ("resume",),
     ("db", "upgrade"),
+    ("digest",),
 )
 
 

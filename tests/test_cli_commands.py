@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_calls import ALIKE, QUICK, call, done, refused, write_folder
+from postgres_server import Server
 
 from mutant.storage.store import Store
 
@@ -310,3 +311,35 @@ def test_plot(grown: Path, tmp_path: Path, kind: str) -> None:
         file = tmp_path / f"{kind}{suffix}"
         assert str(file) in done("plot", "--kind", kind, "--out", file, "--db", grown).out
         assert file.read_bytes().startswith(start)
+
+
+def test_the_digest_changes_with_the_meaning_and_not_with_looking(copied: Path, grown: Path) -> None:
+    before = done("digest", "--db", grown).out.strip()
+    assert len(before) == 64
+    assert set(before) <= set("0123456789abcdef")
+    report = done("digest", "--db", copied, "--json").json
+    assert report == {"database": str(copied), "digest": before}
+    done("verify", "--db", copied)
+    assert done("digest", "--db", copied).out.strip() == before
+    done("evaluate", "plain", "--split", "validation", "--db", copied)
+    assert done("digest", "--db", copied).out.strip() != before
+
+
+def test_a_system_on_a_server(postgres: Server, tmp_path: Path) -> None:
+    """The same commands give the same system in a file and on a server."""
+    folder = write_folder(tmp_path / "plain")
+    digests: set[str] = set()
+    for db in (str(tmp_path / "m.db"), postgres.new_database()):
+        done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--seed", 3, "--db", db)
+        done("add", f"folder:{folder}", "--db", db, "--no-baseline", *QUICK, *ALIKE)
+        assert "plain" in done("list", "--db", db).out
+        assert done("verify", "--db", db, "--json").json["ok"] is True
+        digests.add(done("digest", "--db", db).out.strip())
+    assert len(digests) == 1
+
+
+def test_an_upgrade_on_a_server_changes_nothing_that_is_new(postgres: Server) -> None:
+    db = postgres.new_database()
+    assert "empty" in refused("db", "upgrade", "--db", db)
+    done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", db)
+    assert "up to date" in done("db", "upgrade", "--db", db).out

@@ -1,17 +1,16 @@
 """Who descends from whom, also in a deep line."""
 
-from pathlib import Path as FilePath
-
 import pytest
 from sqlalchemy import text
 from storage_samples import grow, new_store
 
-from mutant.storage.faults import Damaged
+from mutant.storage.permit import collecting
+from mutant.storage.refusals import Damaged
 from mutant.tasks.errors import UserError
 
 
-def test_ancestors_run_from_the_path_to_the_root(tmp_path: FilePath) -> None:
-    with new_store(tmp_path, "a", "b", "c") as store:
+def test_ancestors_run_from_the_path_to_the_root(database: str) -> None:
+    with new_store(database, "a", "b", "c") as store:
         a, b, c = grow(store, "a", "b", "c")
         assert store.ancestors(c.id) == (c, b, a, store.root())
         assert store.ancestors(a.id[:12]) == (a, store.root())
@@ -20,8 +19,8 @@ def test_ancestors_run_from_the_path_to_the_root(tmp_path: FilePath) -> None:
             store.ancestors("f" * 64)
 
 
-def test_descendants_are_all_that_came_of_a_path(tmp_path: FilePath) -> None:
-    with new_store(tmp_path, "a", "b") as store:
+def test_descendants_are_all_that_came_of_a_path(database: str) -> None:
+    with new_store(database, "a", "b") as store:
         a, b = grow(store, "a", "b")
         everything = store.paths()
         assert store.descendants(store.root().id) == everything[1:]
@@ -29,17 +28,17 @@ def test_descendants_are_all_that_came_of_a_path(tmp_path: FilePath) -> None:
         assert store.descendants(b.id) == ()
 
 
-def test_a_long_line(tmp_path: FilePath) -> None:
-    with new_store(tmp_path, "a") as store:
+def test_a_long_line(database: str) -> None:
+    with new_store(database, "a") as store:
         winners = grow(store, *["a"] * 30, children=1)
         line = store.ancestors(winners[-1].id)
         assert [path.id for path in line] == [path.id for path in (*reversed(winners), store.root())]
 
 
-def test_a_line_that_was_bent_into_a_circle_is_told(tmp_path: FilePath) -> None:
-    with new_store(tmp_path, "a", "b") as store:
+def test_a_line_that_was_bent_into_a_circle_is_told(database: str) -> None:
+    with new_store(database, "a", "b") as store:
         a, b = grow(store, "a", "b")
-        with store.writing() as connection:
+        with store.writing() as connection, collecting(connection):
             connection.execute(
                 text("UPDATE paths SET parent_key = (SELECT key FROM paths WHERE id = :b) WHERE id = :a"),
                 {"a": a.id, "b": b.id},

@@ -1,5 +1,6 @@
 """The schema's history: models and migrations agree, and a database of another schema is told, not touched."""
 
+import gzip
 from pathlib import Path as FilePath
 
 import pytest
@@ -10,25 +11,29 @@ from sqlalchemy import CheckConstraint, inspect, text
 from storage_samples import new_store
 
 from mutant.storage import migrate, migrations
+from mutant.storage.digest import digest
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 
-def stamp(directory: FilePath, revision: str) -> str:
-    with new_store(directory) as store, store.writing() as connection:
+def stamp(database: str, revision: str) -> str:
+    with new_store(database) as store, store.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
-    return str(directory / "mutant.db")
+    return database
 
 
-def test_models_and_migrations_agree(tmp_path: FilePath) -> None:
-    with new_store(tmp_path) as store, store.reading() as connection:
+def test_models_and_migrations_agree(database: str) -> None:
+    with new_store(database) as store, store.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
         found = inspect(connection)
         for table in Base.metadata.sorted_tables:
             checks = {c.name for c in table.constraints if isinstance(c, CheckConstraint)}
             assert {c["name"] for c in found.get_check_constraints(table.name)} == checks
+            if connection.dialect.name != "sqlite":
+                continue
             made = connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = :name"), {"name": table.name})
             assert ("WITHOUT ROWID" in made) == (table.dialect_kwargs.get("sqlite_with_rowid") is False)
 
@@ -39,19 +44,40 @@ def test_the_listed_revisions_are_the_migrations() -> None:
     assert tuple(reversed(walked)) == migrations.REVISIONS
 
 
-def test_an_older_schema_offers_the_upgrade(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = stamp(tmp_path, "0000")
+def test_an_older_schema_offers_the_upgrade(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = stamp(database, "0000")
     monkeypatch.setattr(migrations, "REVISIONS", ("0000", *migrations.REVISIONS))
     for read_only in (False, True):
         with pytest.raises(UserError, match=r"older schema 0000.*mutant db upgrade"):
             Store.open(url, read_only=read_only)
 
 
-def test_a_newer_schema_is_refused(tmp_path: FilePath) -> None:
-    url = stamp(tmp_path, "9999")
+def test_a_newer_schema_is_refused(database: str) -> None:
+    url = stamp(database, "9999")
     for refuse in (Store.open, migrate.upgrade):
         with pytest.raises(UserError, match=r"9999, newer than this version.*pip install"):
             refuse(url)
+
+
+FROZEN = {"0001": "9a75ff8d4693e962280cbeeec1f7576cbddeac3027f94845c31076b03416ab03"}
+"""Digests of the databases in `frozen/`, one of each revision but the newest, as that revision's program told them."""
+
+
+@pytest.mark.parametrize("revision", migrations.REVISIONS[:-1])
+def test_a_database_of_an_older_version_is_upgraded_and_means_the_same(tmp_path: FilePath, revision: str) -> None:
+    url = tmp_path / "mutant.db"
+    frozen = FilePath(__file__).parent / "frozen" / f"schema_{revision}.db.gz"
+    url.write_bytes(gzip.decompress(frozen.read_bytes()))
+    with pytest.raises(UserError, match=rf"older schema {revision}.*mutant db upgrade"):
+        Store.open(str(url))
+    assert migrate.upgrade(str(url)) == (revision, migrations.REVISIONS[-1])
+    with Store.open(str(url)) as store:
+        assert digest(store) == FROZEN[revision]
+        assert store.unfinished_run() is not None
+        with pytest.raises(Conflict, match="does not change"), store.writing() as connection:
+            connection.execute(text("DELETE FROM weights"))
+        with store.reading() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_upgrading_what_is_new_changes_nothing(tmp_path: FilePath) -> None:
@@ -62,26 +88,29 @@ def test_upgrading_what_is_new_changes_nothing(tmp_path: FilePath) -> None:
     assert (tmp_path / "mutant.db").read_bytes() == before
 
 
-def test_an_upgrade_brings_an_older_database_up_to_date(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_brings_an_older_database_up_to_date(
+    tmp_path: FilePath, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A migration made for the test; it fails half-way first and leaves nothing behind."""
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
     there = FilePath(migrations.__file__).parent
-    for name in ("env.py", "script.py.mako", "versions/rev_0001.py"):
-        (tmp_path / "migrations" / name).write_text((there / name).read_text())
+    for path in (there / "env.py", there / "script.py.mako", *there.glob("versions/rev_*.py")):
+        (tmp_path / "migrations" / path.relative_to(there)).write_text(path.read_text())
     upgrade = "def upgrade():\n    op.execute('CREATE TABLE later (key INTEGER)')\n"
-    head = "from alembic import op\nrevision, down_revision = '0002', '0001'\n"
-    new_store(tmp_path).close()
-    url = str(tmp_path / "mutant.db")
+    newest = migrations.REVISIONS[-1]
+    head = f"from alembic import op\nrevision, down_revision = '9000', '{newest}'\n"
+    new_store(database).close()
+    url = database
     (tmp_path / "migrations" / "__init__.py").touch()
     monkeypatch.setattr(migrations, "__file__", str(tmp_path / "migrations" / "__init__.py"))
-    monkeypatch.setattr(migrations, "REVISIONS", ("0001", "0002"))
-    (versions / "rev_0002.py").write_text(head + upgrade + "    op.execute('INSERT INTO nothing VALUES (1)')\n")
+    monkeypatch.setattr(migrations, "REVISIONS", (*migrations.REVISIONS, "9000"))
+    (versions / "rev_9000.py").write_text(head + upgrade + "    op.execute('INSERT INTO nothing VALUES (1)')\n")
     with pytest.raises(UserError, match="nothing"):
         migrate.upgrade(url)
     with pytest.raises(UserError, match="older schema"):
         Store.open(url)
-    (versions / "rev_0002.py").write_text(head + upgrade)
-    assert migrate.upgrade(url) == ("0001", "0002")
+    (versions / "rev_9000.py").write_text(head + upgrade)
+    assert migrate.upgrade(url) == (newest, "9000")
     with Store.open(url) as store, store.reading() as connection:
         assert "later" in inspect(connection).get_table_names()

@@ -1,6 +1,6 @@
 """What goes into the store comes out of it, once, whole and in order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -21,28 +21,29 @@ from storage_samples import (
 
 from mutant.mutation import NewHead, SetHyperparameter
 from mutant.outcome import Cost
-from mutant.storage.faults import Conflict, Damaged
+from mutant.storage.permit import collecting
 from mutant.storage.records import Baseline, Evaluation
+from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import WeightsRow
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 
 @pytest.fixture
-def store(tmp_path: FilePath) -> Iterator[Store]:
-    with new_store(tmp_path, "a", "b") as opened:
+def store(database: str) -> Iterator[Store]:
+    with new_store(database, "a", "b") as opened:
         yield opened
 
 
 # The system
 
 
-def test_a_system_remembers_its_root(tmp_path: FilePath, store: Store) -> None:
+def test_a_system_remembers_its_root(database: str, store: Store) -> None:
     root, components = sample_root()
     assert store.root() == root
     assert store.info == sample_info()
     assert [store.component(c.digest) for c in components] == components
-    with Store.open(str(tmp_path / "mutant.db"), read_only=True) as again:
+    with Store.open(database, read_only=True) as again:
         assert again.root() == root
         assert again.info == sample_info()
         assert again.info.created_at.utcoffset() is not None
@@ -50,8 +51,8 @@ def test_a_system_remembers_its_root(tmp_path: FilePath, store: Store) -> None:
         assert again.pool().root == root
 
 
-def test_making_a_system_twice(tmp_path: FilePath, store: Store) -> None:
-    url, (root, components) = str(tmp_path / "mutant.db"), sample_root()
+def test_making_a_system_twice(database: str, store: Store) -> None:
+    url, (root, components) = database, sample_root()
     with pytest.raises(UserError, match="already"):
         Store.create(url, sample_info(), root, components)
     with Store.create(url, sample_info(), root, components, exist_ok=True) as same:
@@ -67,13 +68,13 @@ def test_an_empty_file_can_become_a_system(tmp_path: FilePath) -> None:
         assert made.tasks() == ()
 
 
-def test_a_root_without_all_of_its_components_leaves_no_system(tmp_path: FilePath) -> None:
+def test_a_root_without_all_of_its_components_leaves_no_system(database: str) -> None:
     root, components = sample_root()
     with pytest.raises(Conflict, match="not stored"):
-        Store.create(str(tmp_path / "mutant.db"), sample_info(), root, components[1:])
+        Store.create(database, sample_info(), root, components[1:])
     with pytest.raises(UserError, match=r"empty.*mutant init"):
-        Store.open(str(tmp_path / "mutant.db"))
-    with Store.create(str(tmp_path / "mutant.db"), sample_info(), root, components) as made:
+        Store.open(database)
+    with Store.create(database, sample_info(), root, components) as made:
         assert made.root() == root
 
 
@@ -94,13 +95,12 @@ def test_a_task_again_is_nothing_new_and_another_of_its_name_is_refused(store: S
         store.add_task(replace(sample_task("a"), fingerprint="f" * 64))
 
 
-def test_an_unknown_task_names_the_nearest(tmp_path: FilePath, store: Store) -> None:
+def test_an_unknown_task_names_the_nearest(new_database: Callable[[], str], store: Store) -> None:
     store.add_task(sample_task("cifar10"))
     for ask in (store.task, store.best, store.evaluations, store.baselines, lambda name: store.paths(task=name)):
         with pytest.raises(UserError, match=r"cifra10.*cifar10.*mutant list"):
             ask("cifra10")
-    (tmp_path / "empty").mkdir()
-    with new_store(tmp_path / "empty") as empty, pytest.raises(UserError, match="mutant add"):
+    with new_store(new_database()) as empty, pytest.raises(UserError, match="mutant add"):
         empty.task("a")
 
 
@@ -156,7 +156,7 @@ def test_weights_that_were_changed_are_not_given_out(store: Store) -> None:
     (winner,) = grow(store, "a")
     part = winner.parts[-1]
     assert part.trace is not None
-    with store.writing() as connection:
+    with store.writing() as connection, collecting(connection):
         for digest in (part.digest, part.trace):
             data = bytearray(connection.scalar(select(WeightsRow.data).where(WeightsRow.digest == digest)) or b"")
             data[-1] ^= 1

@@ -1,5 +1,6 @@
 """The digest of a database's meaning: every column counts, but those that tell when and how fast."""
 
+from collections.abc import Callable
 from pathlib import Path as FilePath
 
 import pytest
@@ -9,6 +10,7 @@ from storage_samples import new_store, planned, sample_golden, trained
 from mutant.outcome import Failed
 from mutant.path import Path
 from mutant.storage.digest import digest
+from mutant.storage.permit import collecting
 from mutant.storage.records import Baseline, Evaluation
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
@@ -58,22 +60,25 @@ def full_run(store: Store, order: tuple[int, ...] = (0, 1, 2), seconds: float = 
     store.record_event(run.id, "resumed", {"after": seconds})
 
 
-def test_the_order_of_arrival_and_the_time_it_took_do_not_count(tmp_path: FilePath) -> None:
+def test_the_order_of_arrival_and_the_time_it_took_do_not_count(
+    tmp_path: FilePath, new_database: Callable[[], str]
+) -> None:
     digests: set[str] = set()
-    for name, order, seconds in (("x", (0, 1, 2), 1.0), ("y", (2, 0, 1), 5.0)):
-        (tmp_path / name).mkdir()
-        with new_store(tmp_path / name, "a", "b") as store:
+    (tmp_path / "z").mkdir()
+    places = (new_database(), new_database(), tmp_path / "z")
+    runs = (("x", (0, 1, 2), 1.0), ("y", (2, 0, 1), 5.0), ("z", (1, 2, 0), 2.0))
+    for place, (name, order, seconds) in zip(places, runs, strict=True):
+        with new_store(place, "a", "b") as store:
             full_run(store, order, seconds)
             store.record_event(None, name, {})
             digests.add(digest(store))
     assert len(digests) == 1
 
 
-def test_another_seed_or_an_unfinished_run_counts(tmp_path: FilePath) -> None:
+def test_another_seed_or_an_unfinished_run_counts(new_database: Callable[[], str]) -> None:
     digests: set[str] = set()
     for seed in range(2):
-        (tmp_path / str(seed)).mkdir()
-        with new_store(tmp_path / str(seed), "a", seed=seed) as store:
+        with new_store(new_database(), "a", seed=seed) as store:
             digests.add(digest(store))
             store.begin_run({}, ["a"])
             digests.add(digest(store))
@@ -107,7 +112,7 @@ def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, 
     table, name = column.split(".")
     kind = Base.metadata.tables[table].columns[name]
     with Store.open(str(tmp_path / "mutant.db")) as store:
-        with store.writing() as connection:
+        with store.writing() as connection, collecting(connection):
             changes = {"JSON": "json_set(%s, '$.zz', 1)", "DATETIME": "'2001-01-01 00:00:00.000000'"}
             change = changes.get(str(kind.type), "CASE typeof(%s) WHEN 'text' THEN %s || 'q' ELSE %s + 1 END")
             if "%s" in change:

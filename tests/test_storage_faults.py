@@ -236,9 +236,9 @@ def _free(directory: FilePath) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def test_a_lock_that_stays_is_told(tmp_path: FilePath) -> None:
-    new_store(tmp_path, "a").close()
-    url = str(tmp_path / "mutant.db")
+def test_a_lock_that_stays_is_told(database: str) -> None:
+    new_store(database, "a").close()
+    url = database
     with Store.open(url) as holder, Store.open(url, busy_seconds=0.05) as waiting:
         with holder.writing():
             with pytest.raises(UserError, match="locked"):
@@ -275,21 +275,21 @@ print(reads, len(seen))
 """
 
 
-def test_readers_see_no_lock_while_a_run_writes(tmp_path: FilePath) -> None:
-    new_store(tmp_path, "a", "b").close()
-    writer = python(WRITE, tmp_path / "mutant.db", 8)
-    readers = [python(READ, tmp_path / "mutant.db", 1.0) for _ in range(2)]
+def test_readers_see_no_lock_while_a_run_writes(database: str) -> None:
+    new_store(database, "a", "b").close()
+    writer = python(WRITE, database, 8)
+    readers = [python(READ, database, 1.0) for _ in range(2)]
     for reader in readers:
         reads, _ = map(int, finished(reader).split())
         assert reads >= 5
     finished(writer)
-    with Store.open(str(tmp_path / "mutant.db"), read_only=True) as store:
+    with Store.open(database, read_only=True) as store:
         assert len(store.paths()) == 1 + 8 * 4
         assert verify(store, forward, everything=True).ok
 
 
-def test_two_writers_wait_for_each_other(tmp_path: FilePath) -> None:
-    new_store(tmp_path, "a").close()
+def test_two_writers_wait_for_each_other(database: str) -> None:
+    new_store(database, "a").close()
     script = """
 import sys
 from mutant.storage.store import Store
@@ -297,15 +297,15 @@ with Store.open(sys.argv[1]) as store:
     for i in range(40):
         store.record_event(None, sys.argv[2], {"i": i})
 """
-    for writer in [python(script, tmp_path / "mutant.db", name) for name in "xy"]:
+    for writer in [python(script, database, name) for name in "xy"]:
         finished(writer)
-    with Store.open(str(tmp_path / "mutant.db"), read_only=True) as store:
+    with Store.open(database, read_only=True) as store:
         assert len(store.events()) == 80
 
 
-def test_a_writer_killed_at_any_moment_leaves_whole_outcomes(tmp_path: FilePath) -> None:
-    new_store(tmp_path, "a", "b").close()
-    url = str(tmp_path / "mutant.db")
+def test_a_writer_killed_at_any_moment_leaves_whole_outcomes(database: str) -> None:
+    new_store(database, "a", "b").close()
+    url = database
     for delay in (0.5, 0.7, 0.9):
         writer = python(WRITE, url, 1000)
         time.sleep(delay)

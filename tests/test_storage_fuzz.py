@@ -131,6 +131,8 @@ def check_changed(directory: FilePath, good: FilePath, column: str, value: objec
     table, name = column.split(".")
     with closing(sqlite3.connect(directory / "mutant.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
         with suppress(sqlite3.Error):
             connection.execute(f'UPDATE "{table}" SET "{name}" = ?', (value,))
     read_all(str(directory / "mutant.db"), directory / "out")

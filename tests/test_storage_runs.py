@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -19,16 +18,16 @@ from storage_samples import (
 )
 
 from mutant.outcome import Cost, Failed
-from mutant.storage.faults import Conflict
 from mutant.storage.records import SegmentKey
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import ComponentRow, PartRow
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 
 @pytest.fixture
-def store(tmp_path: FilePath) -> Iterator[Store]:
-    with new_store(tmp_path, "a", "b") as opened:
+def store(database: str) -> Iterator[Store]:
+    with new_store(database, "a", "b") as opened:
         yield opened
 
 
@@ -228,7 +227,7 @@ def test_the_winner_must_be_a_path_of_the_task(store: Store) -> None:
         store.finish_segment(run.segments[0].key, winner.id, golden)
 
 
-def test_an_outcome_is_written_whole_or_not_at_all(tmp_path: FilePath, store: Store) -> None:
+def test_an_outcome_is_written_whole_or_not_at_all(store: Store) -> None:
     key = store.begin_run({}, ["a"]).segments[0].key
     plan = planned("a", store.root(), 0)
     outcome = trained(plan, store.root())

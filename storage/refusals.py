@@ -1,0 +1,15 @@
+"""The two errors that say more than that a database could not be used."""
+
+from mutant.tasks.errors import UserError
+
+
+class Conflict(UserError):
+    """What was to be written contradicts what is written already, or itself."""
+
+
+class Damaged(UserError):
+    """The database's content cannot be what was written."""
+
+
+def damaged(name: str, detail: str) -> Damaged:
+    return Damaged(f"The database '{name}' is damaged ({detail}).", hint="Restore it from a copy; then: mutant verify")
