@@ -37,10 +37,10 @@ def probe(root: Root, size: int, task: LoadedTask) -> tuple[float, float]:
     rate = (len(train) + len(test)) / (time.perf_counter() - started)
     scaler = StandardScaler().fit(train)
     accuracies = (
-        LogisticRegression(C=c, max_iter=300)
+        LogisticRegression(C=c, max_iter=100)
         .fit(scaler.transform(train), task.train.labels)
         .score(scaler.transform(test), task.test.labels)
-        for c in (0.001, 0.01, 0.1)
+        for c in (0.01, 0.1)
     )
     return max(accuracies), rate
 

@@ -10,7 +10,7 @@ from mutant.tasks.errors import UserError
 
 DEFAULT = "mutant.db"
 VARIABLE = "MUTANT_DB"
-_EXAMPLES = "Use a file such as 'mutant.db' or 'sqlite:///mutant.db'."
+_EXAMPLES = "Use a file such as 'mutant.db' or 'sqlite:///mutant.db', or 'postgresql://user@host/name'."
 
 
 def database_url(text: str | None = None) -> URL:
