@@ -1,5 +1,7 @@
 """`mutant quickstart`: a system grown over real tasks in minutes, with the proof that the first is not forgotten."""
 
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -218,6 +220,13 @@ def _tell_next(directory: Path, drawing: str | None) -> None:
     if drawing is not None:
         say(f"The grown model: {drawing}")
     say("Next, with images of your own in FOLDER/class/image:")
-    say(f"  mutant add folder:FOLDER --db {database}")
-    say(f"  mutant predict TASK IMAGE --db {database}")
-    say(f"  mutant list --db {database}")
+    for words in ("add folder:FOLDER", "predict TASK IMAGE", "list"):
+        say(f"  {_program()} {words} --db {database}")
+
+
+def _program() -> str:
+    """How this program is called from here: by name where the shell finds it, else by its path."""
+    if shutil.which("mutant"):
+        return "mutant"
+    program = Path(sys.executable).parent / "mutant"
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)

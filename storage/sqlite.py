@@ -125,7 +125,8 @@ def _check_file(path: pathlib.Path, name: str) -> None:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
     except FileNotFoundError as error:
-        raise UserError(f"There is no database '{name}'.", hint="Make one with: mutant init") from error
+        hint = "Make one with: mutant init --root efficientnet-lite0, or name another with --db."
+        raise UserError(f"There is no database '{name}'.", hint=hint) from error
     except OSError as error:
         raise UserError(f"The database '{name}' cannot be read: {error.strerror}.") from error
     if start and start != _MAGIC:
