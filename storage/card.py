@@ -21,6 +21,7 @@ def model_card(
         f"# {task.name}\n\nAn image classifier with {len(task.class_names)} classes, grown by mutant from {info.root}.",
         _section("Accuracy", _accuracies(path, evaluations)),
         _section("Input", _input(path)),
+        _section("Use", _use()),
         _section("Parameters", _parameters(info, path)),
         _section("Lineage", _lineage(info, lineage)),
         _section("Licences", _licences(info, path, tasks)),
@@ -52,6 +53,20 @@ def _input(path: Path) -> list[str]:
     return [
         f"RGB images, resized as a whole to {size} x {size} pixels (bilinear, antialiased), uint8. "
         "They are normalised inside the network. `config.json` says all of it for programs."
+    ]
+
+
+def _use() -> list[str]:
+    return [
+        "```python",
+        "from pathlib import Path",
+        "",
+        "from mutant.predict import predict",
+        "from mutant.storage.export import load_export",
+        "",
+        'model = load_export(".")',
+        'print(predict(model.path, model.components, model.task, [Path("image.png").read_bytes()]))',
+        "```",
     ]
 
 

@@ -1,11 +1,13 @@
 """The loop on a real store: resumed equals undisturbed, failures are kept, old tasks stay as they were."""
 
+import runpy
 from dataclasses import replace
 
 import pytest
 from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mutant.blueprint import blueprint
 from mutant.network import predict_logits
@@ -20,6 +22,7 @@ from mutant.search.progress import ChildFinished, SegmentFinished
 from mutant.search.retention import best_path
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import choose_workers
+from mutant.storage.export import export_task
 from mutant.storage.records import SegmentKey
 from mutant.storage.verify import verify
 from mutant.tasks.errors import UserError
@@ -270,3 +273,15 @@ def test_a_probability_that_the_rule_could_not_keep_is_refused(tmp_path):
 def test_a_cluster_that_does_not_answer_is_told_before_a_run_begins(address):
     with pytest.raises(UserError, match="Ray"):
         check_workers(Engine(address=address))
+
+
+def test_the_code_on_an_exports_card_runs(undisturbed, tasks, tmp_path, monkeypatch, capsys):
+    directory = export_task(undisturbed, "low", tmp_path / "low")
+    card = (directory / "README.md").read_text()
+    (tmp_path / "use.py").write_text(card.split("```python\n")[1].split("```")[0])
+    Image.fromarray(tasks["low"].test.images(16)[0]).save(directory / "image.png")
+    monkeypatch.chdir(directory)
+    runpy.run_path(str(tmp_path / "use.py"))
+    said = capsys.readouterr().out
+    assert undisturbed.best("low").version in said
+    assert "Label(name='0'" in said
