@@ -57,10 +57,12 @@ def encode(arrays: Arrays) -> bytes:
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
-def decode(data: bytes | memoryview) -> dict[str, np.ndarray[Any, Any]]:
+def decode(data: object) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays that `encode` wrote, read-only. Raises ValueError, KeyError or SafetensorError on damaged bytes."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for name, tensor in _tensors(bytes(data)):
+    if not isinstance(data, bytes):  # `bytes` of a number would allocate that many
+        raise ValueError(f"weights are bytes, not {type(data).__name__}")
+    for name, tensor in _tensors(data):
         dtype, values = _dtype(tensor["dtype"]), tensor["data"]
         flat: np.ndarray[Any, Any] = np.frombuffer(values, dtype) if values else np.empty(0, dtype)
         array = flat.reshape(tensor["shape"])

@@ -148,9 +148,14 @@ def test_a_column_of_other_values_is_told(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@settings(max_examples=200)
+@settings(max_examples=1000)
 @given(column=st.sampled_from(COLUMNS), value=VALUES)
-def test_a_column_of_other_values_is_told_many_times(
+def test_a_column_of_other_values_is_told_a_thousand_times(
     tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
 ) -> None:
     check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
+
+
+def test_a_number_in_place_of_weights_allocates_nothing(tmp_path: FilePath, good: FilePath) -> None:
+    for number in (2**62, 10**12, -1):
+        check_changed(tmp_path, good, "weights.data", number)
