@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed-$(TAG)
 export UV_PYTHON_DOWNLOADS = never
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help venv quickstart test test-fast lint format bench constraints clean
+.PHONY: help venv quickstart test test-fast chaos lint format bench constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -21,11 +21,14 @@ venv: $(STAMP) ## Make .venv and install the pinned packages
 quickstart: $(STAMP) ## Grow a model over four real tasks (about three minutes)
 	$(BIN)/python -m mutant.cli.main quickstart --dir quickstart
 
-test: $(STAMP) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run all tests, the chaos tests with one strike of each kind
+	$(BIN)/python -m pytest --chaos-points 1
 
 test-fast: $(STAMP) ## Run the tests that are not slow
 	$(BIN)/python -m pytest -m "not slow"
+
+chaos: $(STAMP) ## Kill what a run consists of, 20 times each (about half an hour)
+	$(BIN)/python -m pytest -m chaos
 
 lint: $(STAMP) ## Check style, format and types
 	$(BIN)/ruff check .

@@ -26,6 +26,11 @@ settings.register_profile("ci", max_examples=50, derandomize=True, database=None
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-points", type=int, default=20, help="strikes of each kind in the chaos tests")
+    parser.addoption("--chaos-seed", default="0", help="at which moments they come")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the working tree."""

@@ -1,0 +1,108 @@
+"""Kill anything at any moment, resume, and the database means the same as that of a run that nobody touched.
+
+`pytest -m chaos` strikes at 20 random moments of each kind; `--chaos-points N` and `--chaos-seed N` set how often and
+at which moments.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from chaos import Strike, begun, controller, fall_asleep, interrupt, kill_controller, kill_worker, stop_server, struck
+from growing import meaning, small_tasks
+from postgres_server import Server, programs, serving
+
+from mutant.network import predict_logits
+from mutant.storage.store import Store
+from mutant.storage.verify import verify
+from mutant.tasks.load import LoadedTask
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+Tasks = dict[str, LoadedTask]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    return small_tasks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tasks: Tasks) -> str:
+    """The digest of a run that nobody touched."""
+    url = str(tmp_path_factory.mktemp("undisturbed") / "m.db")
+    begun(url, tasks)
+    with controller(url, 1) as alone:
+        assert alone.finish() == 0, alone.lines
+    with Store.open(url, read_only=True) as store:
+        return meaning(store)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that tests may kill."""
+    if programs() is None:
+        pytest.skip("needs a PostgreSQL server, and its wheel is not built for this platform")
+    with serving() as own:
+        yield own
+
+
+@pytest.fixture
+def new_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    if backend == "postgresql":
+        return request.getfixturevalue("server").new_database
+    numbers = count()
+    return lambda: str(tmp_path / f"mutant_{next(numbers)}.db")
+
+
+@pytest.fixture
+def survives(
+    new_url: Callable[[], str], tasks: Tasks, undisturbed: str, request: pytest.FixtureRequest
+) -> Callable[[Strike, int], None]:
+    """Runs are struck until there were enough strikes; each must end with the digest of the undisturbed one."""
+    points, seed = request.config.getoption("--chaos-points"), request.config.getoption("--chaos-seed")
+
+    def check(strike: Strike, workers: int) -> None:
+        strikes, rng = 0, random.Random(f"{seed} {request.node.name}")
+        while strikes < points:
+            url = new_url()
+            begun(url, tasks)
+            strikes += struck(url, workers, strike, points - strikes, rng)
+            with Store.open(url, read_only=True) as store:
+                assert meaning(store) == undisturbed
+                assert verify(store, predict_logits).ok
+
+    return check
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_controller_that_is_killed(survives: Callable[[Strike, int], None], workers: int) -> None:
+    survives(kill_controller, workers)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_worker_that_is_killed(survives: Callable[[Strike, int], None]) -> None:
+    survives(kill_worker, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_database_server_that_is_killed(
+    survives: Callable[[Strike, int], None], server: Server, workers: int
+) -> None:
+    survives(stop_server(server), workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_controller_that_is_asked_to_stop(survives: Callable[[Strike, int], None], workers: int) -> None:
+    survives(interrupt, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_machine_that_sleeps(survives: Callable[[Strike, int], None], workers: int) -> None:
+    survives(fall_asleep, workers)
