@@ -62,7 +62,8 @@ def survives(
     new_url: Callable[[], str], tasks: Tasks, undisturbed: str, request: pytest.FixtureRequest
 ) -> Callable[[Strike, int], None]:
     """Runs are struck until there were enough strikes; each must end with the digest of the undisturbed one."""
-    points, seed = request.config.getoption("--chaos-points"), request.config.getoption("--chaos-seed")
+    points: int = request.config.option.chaos_points
+    seed: str = request.config.option.chaos_seed
 
     def check(strike: Strike, workers: int) -> None:
         strikes, rng = 0, random.Random(f"{seed} {request.node.name}")
