@@ -39,7 +39,7 @@ def small_tasks(directory: FilePath) -> dict[str, LoadedTask]:
     }
 
 
-def small_store(file: FilePath) -> Store:
+def small_store(file: FilePath | str) -> Store:
     here = world(3)
     info = SystemInfo("tiny", "vit", "none", "made for tests", "", 16, 0, "test", settings={"image_step": 8})
     return Store.create(str(file), info, here.root, here.components.values())
