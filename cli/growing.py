@@ -74,9 +74,14 @@ def evolve(
     )
 
 
-def resume(engine: EngineOptions, db: Db = None, as_json: Json = False) -> None:
-    """Go on with the run that was stopped, at the first child that is open, as if nothing had happened."""
-    _grow(db, engine, lambda system, running: system.resume(engine=running), as_json=as_json)
+def resume(settings: SettingOptions, engine: EngineOptions, db: Db = None, as_json: Json = False) -> None:
+    """Go on with the run that was stopped, at the first child that is open, as if nothing had happened.
+
+    How it is worked off may change. Of the settings only --scale-factor and --compute-factor may, for segments that
+    have not begun; others are refused unless they are the run's own.
+    """
+    chosen = settings.settings()
+    _grow(db, engine, lambda system, running: system.resume(settings=chosen, engine=running), as_json=as_json)
 
 
 def abandon(db: Db = None, as_json: Json = False) -> None:

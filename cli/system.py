@@ -13,6 +13,7 @@ from mutant.cli.options import Db, Json, NewSeed, RootOptions, SettingOptions
 from mutant.cli.words import count, listed, moment, percent, plural
 
 if TYPE_CHECKING:
+    from mutant.storage.leases import Lease
     from mutant.storage.records import CandidateRecord, Run, Segment
     from mutant.storage.store import Store
 
@@ -114,6 +115,7 @@ def status(db: Db = None, as_json: Json = False) -> None:
         {name: words[name] for name in ("root", "image size", "seed")}
         | {"tasks": f"{len(found['tasks'])}: {listed(found['tasks'])}" if found["tasks"] else "none yet"}
         | {"children": states or "none yet"}
+        | ({"at work": _at_work_words(found["at_work"])} if found["at_work"] else {})
     )
     if found["runs"]:
         say()
@@ -150,6 +152,29 @@ def status(db: Db = None, as_json: Json = False) -> None:
     say(f"Next: {found['next']}")
 
 
+def _at_work(store: "Store", holder: "Lease", run: "Run | None") -> dict[str, Any]:
+    """Who holds the lease, and the children that are being trained."""
+    going = [segment for segment in run.segments if segment.state == "open"][:1] if run else []
+    records = [(segment.task, record) for segment in going for record in store.candidates(segment.key)]
+    return {
+        "process": str(holder.process),
+        "purpose": holder.purpose,
+        "since": holder.since.isoformat(),
+        "running": [
+            {"task": task, "generation": r.generation, "child": r.child, "worker": r.worker, "attempt": r.attempt}
+            for task, r in records
+            if r.state == "RUNNING"
+        ],
+    }
+
+
+def _at_work_words(found: dict[str, Any]) -> str:
+    since = moment(datetime.fromisoformat(found["since"]))
+    words = f"{found['process']} ({found['purpose']}) since {since}"
+    children = [f"{r['task']} {r['generation']}.{r['child']} on {r['worker']}" for r in found["running"]]
+    return f"{words}: {', '.join(children)}" if children else words
+
+
 def _run_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     rows: list[list[str]] = []
     for run in runs:
@@ -181,7 +206,7 @@ def _status(store: "Store") -> dict[str, Any]:
                 "segments": segments,
             }
         )
-    unfinished = store.unfinished_run()
+    unfinished, holder = store.unfinished_run(), store.holder()
     tasks = [task.name for task in store.tasks()]
     pathless = [name for name in tasks if store.best(name) is None]
     return {
@@ -190,6 +215,7 @@ def _status(store: "Store") -> dict[str, Any]:
         "candidates": dict(sorted(totals.items())),
         "runs": runs,
         "failures": failures[-FAILURES_SHOWN:],
+        "at_work": None if holder is None else _at_work(store, holder, unfinished),
         "unfinished_run": None if unfinished is None else unfinished.id,
         "next": RESUME if unfinished else _next(tasks, pathless),
     }

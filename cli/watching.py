@@ -123,6 +123,8 @@ class Lines:
         from mutant.search import progress as events
 
         match event:
+            case events.Notice():
+                tell(event.text)
             case events.SegmentStarted():
                 self._done, self._children = event.done, event.children
                 self._last = event.segment + 1 == event.segments
@@ -190,6 +192,8 @@ class Bars:
         from mutant.search import progress as events
 
         match event:
+            case events.Notice():
+                self._print(event.text)
             case events.SegmentStarted():
                 self._stop_waiting()
                 self._best = self._score = None

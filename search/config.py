@@ -18,7 +18,8 @@ class RunConfig:
     """Everything that decides the result of a run but a budget of time that runs out; nothing that does not (workers).
 
     `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
-    `start` holds the hyperparameters that the root's children start from instead of the defaults.
+    `start` holds the hyperparameters that the root's children start from instead of the defaults; `later_scales` the
+    penalties that a resumed run was given, each with the first segment that has them.
     """
 
     tasks: tuple[str, ...]
@@ -34,6 +35,12 @@ class RunConfig:
     cross_task: bool = True
     baseline: bool = False
     start: Mapping[str, float] = field(default_factory=dict[str, float])
+    later_scales: tuple[tuple[int, Scale], ...] = ()
+
+    def of_segment(self, index: int) -> "RunConfig":
+        """These settings as segment `index` has them: with the penalties that were changed before it began."""
+        scales = [scale for first, scale in self.later_scales if first <= index]
+        return replace(self, scale=scales[-1]) if scales else self
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -50,6 +57,7 @@ class RunConfig:
         values["training"] = Training(**values["training"])
         values["rules"] = MutationRules(**_tuples(values["rules"]))
         values["scale"] = Scale(**values["scale"])
+        values["later_scales"] = tuple((first, Scale(**scale)) for first, scale in values.get("later_scales", ()))
         return RunConfig(**values)
 
 
@@ -207,6 +215,28 @@ def run_config(
         cross_task=True if checked.cross_task is None else checked.cross_task,
         baseline=baseline,
         start=dict(preset.start),
+    )
+
+
+def settings_of(config: RunConfig) -> Settings:
+    """What a user would set to get `config`."""
+    training, rules = config.training, config.rules
+    return Settings(
+        preset=config.preset,
+        seed=config.seed,
+        visits=config.visits,
+        children=config.children,
+        generation_size=config.generation_size,
+        validations=training.validations,
+        examples_per_validation=training.examples_per_validation,
+        batch=training.batch,
+        scale_factor=config.scale.factor,
+        compute_factor=config.scale.compute_factor,
+        mutation_probability=rules.start,
+        reach=rules.reach,
+        first_children=config.first_children,
+        cross_task=config.cross_task,
+        mutable=rules.mutable,
     )
 
 

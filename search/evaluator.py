@@ -1,6 +1,6 @@
 """Evaluators: who trains the candidates. The protocol, what they draw on, and the one that works in this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,14 @@ class Work:
         return self.candidate.task, self.blueprint.hyperparameters.image_size
 
 
+Begun = Callable[[int, str], None]
+"""Hears that a worker begins to train the candidate of an index; again when it begins anew elsewhere."""
+
+
+def unheard(_: int, __: str) -> None:
+    """For those who need not know who trains what."""
+
+
 class Supply(Protocol):
     """Where an evaluator gets frozen components, traces and data from."""
 
@@ -52,8 +60,8 @@ class Supply(Protocol):
 class Evaluator(Protocol):
     """Trains candidates. What it returns does not depend on how many workers it has or in which order they finish."""
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Iterator[tuple[int, Outcome]]:
-        """(index in `work`, outcome) of every candidate, as they finish."""
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        """(index in `work`, outcome) of every candidate, as they finish; `begun` hears when each is begun."""
         ...
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
@@ -71,10 +79,11 @@ class InProcessEvaluator:
 
         self._cache = PrefixCache(cache_bytes)
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Iterator[tuple[int, Outcome]]:
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         from mutant.train import train
 
         for index, item in enumerate(work):
+            begun(index, "this process")
             try:
                 components = {digest: supply.component(digest) for digest in item.digests}
                 traces = {digest: supply.trace(digest) for digest in item.traces}

@@ -7,7 +7,7 @@ interrupted and resumed run ends like an undisturbed one, with any number of wor
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mutant.blueprint import blueprint
 from mutant.position import Position
@@ -21,6 +21,7 @@ from mutant.search.retention import best_path
 from mutant.search.scoring import score_of
 from mutant.search.supply import StoreSupply
 from mutant.storage.records import CandidateRecord, Planned, Run, Segment
+from mutant.storage.refusals import Late
 from mutant.storage.store import Store
 
 
@@ -48,8 +49,9 @@ def evolve(search: Search, measure: Callable[[], None] = lambda: None) -> None:
 
 def evolve_segment(search: Search, segment: Segment) -> None:
     """One visit of a task: generations until its children are spent; then only the best path of the task stays."""
+    search = replace(search, config=search.config.of_segment(segment.index))
     records = search.store.candidates(segment.key)
-    done = sum(record.state != "QUEUED" for record in records)
+    done = sum(not record.is_open for record in records)
     search.listener(SegmentStarted(segment.task, segment.index, len(search.run.segments), search.config.children, done))
     population = Population(segment.task, search.store.pool())
     generation = 0
@@ -66,7 +68,7 @@ def evolve_segment(search: Search, segment: Segment) -> None:
 def evolve_generation(search: Search, segment: Segment, generation: int, population: Population) -> Population:
     """Draw a generation's children against the pool, train those that are open, and let the good ones join."""
     records = _of_generation(search, segment, generation) or _plan(search, segment, generation, population)
-    _train(search, segment, [record for record in records if record.state == "QUEUED"])
+    _train(search, segment, [record for record in records if record.is_open])
     records = _of_generation(search, segment, generation)
     children = [search.store.path(record.path) for record in records if record.path is not None]
     after = population.after(children, records, search.config.scale)
@@ -106,9 +108,20 @@ def _train(search: Search, segment: Segment, records: Sequence[CandidateRecord])
     """Train and commit: one transaction per outcome, so whatever happens next, this child's time is not lost."""
     store, training = search.store, search.config.training
     work = [Work(r.candidate, blueprint(store.ancestors(r.parent), r.candidate.mutations), training) for r in records]
-    for index, outcome in search.evaluator.train(work, search.supply):
+    attempts: dict[int, int] = {}
+
+    def begun(index: int, worker: str) -> None:
         record = records[index]
-        search.store.commit_outcome(segment.key, record.generation, record.child, outcome)
+        attempts[index] = store.lease_candidate(segment.key, record.generation, record.child, worker)
+
+    for index, outcome in search.evaluator.train(work, search.supply, begun):
+        record = records[index]
+        try:
+            place = (segment.key, record.generation, record.child)
+            store.commit_outcome(*place, outcome, attempt=attempts.get(index))
+        except Late as late:
+            store.record_event(search.run.id, "late result rejected", {"reason": late.message})
+            continue
         search.listener(ChildFinished(segment.task, record.generation, record.child, outcome))
 
 

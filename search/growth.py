@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mutant.search.config import RunConfig, Settings, run_config
 from mutant.search.evaluator import Evaluator
 from mutant.search.evolve import Search
-from mutant.search.progress import Listener, silent
+from mutant.search.progress import Listener, Notice, silent
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
@@ -18,6 +18,7 @@ from mutant.search.workers import (
     ray_is_installed,
     start_evaluator,
 )
+from mutant.storage.holding import holding
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError, missing_extra
@@ -38,6 +39,16 @@ class Engine:
     budget: float | None = None
     listener: Listener = silent
     told: Callable[[Crew], None] = field(default=lambda _: None)
+
+
+@contextmanager
+def leased(store: Store, purpose: str, listener: Listener = silent) -> Generator[None]:
+    """Be the one who may change runs while the block lasts; nothing more where the store holds its lease already."""
+    if store.lease is not None:
+        yield
+        return
+    with holding(store, purpose, told=lambda text: listener(Notice(text))):
+        yield
 
 
 def check_workers(engine: Engine) -> None:
@@ -97,9 +108,19 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
     evaluator: Evaluator = start_evaluator(crew, address=engine.address)
     try:
-        yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
+        with leased(store, f"run {run.id}", engine.listener):
+            _record_engine(store, run, engine, crew)
+            yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
     finally:
         evaluator.close()
+
+
+def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
+    """An event that tells who works the run off from now on, where that is not as it was before."""
+    now = {"workers": crew.workers, "ray_address": engine.address, "budget_seconds": engine.budget}
+    before = [event.data["now"] for event in store.events(run.id) if event.kind == "worked off by"]
+    if not before or before[-1] != now:
+        store.record_event(run.id, "worked off by", {"before": before[-1] if before else None, "now": now})
 
 
 def reload(store: Store, names: Sequence[str]) -> dict[str, LoadedTask]:

@@ -39,7 +39,14 @@ class SegmentFinished:
     winner: Path | None
 
 
-Progress = SegmentStarted | ChildFinished | GenerationFinished | SegmentFinished
+@dataclass(frozen=True)
+class Notice:
+    """Something that the person should know, in words."""
+
+    text: str
+
+
+Progress = Notice | SegmentStarted | ChildFinished | GenerationFinished | SegmentFinished
 Listener = Callable[[Progress], None]
 
 

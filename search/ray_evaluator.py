@@ -22,7 +22,7 @@ from mutant.component import Arrays, Component
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
-from mutant.search.evaluator import Supply, Work
+from mutant.search.evaluator import Begun, Supply, Work, unheard
 from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
@@ -104,7 +104,7 @@ class RayEvaluator:
         """Process ids of the workers, for those who want to watch (or kill) one."""
         return ray.get([actor.pid.remote() for actor in self._actors])
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Iterator[tuple[int, Outcome]]:
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         waiting = deque((index, 1) for index in range(len(work)))
         idle = deque(range(len(self._actors)))
         running: dict[Any, tuple[int, int, int]] = {}
@@ -112,6 +112,7 @@ class RayEvaluator:
         while waiting or running:
             while waiting and idle:
                 (index, attempt), slot = waiting.popleft(), idle.popleft()
+                begun(index, f"worker {slot}")
                 try:
                     parcel = self._parcel(work[index], supply)
                 except MemoryError as error:

@@ -18,7 +18,8 @@ from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
-from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, reload, working
+from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, leased, reload, working
+from mutant.search.resuming import changed
 from mutant.search.starting import root_path, system_info
 from mutant.storage.export import export_task
 from mutant.storage.records import Baseline, Evaluation, Run
@@ -117,14 +118,16 @@ class System:
         if name is not None and len(wanted) != 1:
             raise UserError("--name is for one task at a time.")
         check_workers(engine)
-        check_no_open_run(self.store)
-        self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
-        tasks = [_load(uri, name) for uri in wanted]
-        loaded = {task.task.name: task for task in tasks}
-        if len(loaded) != len(tasks):
-            raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
-        new = [task.task for task in tasks]
-        return self._work_off(begin(self.store, tuple(loaded), settings, new=new, baseline=baseline), loaded, engine)
+        with leased(self.store, "mutant add", engine.listener):
+            check_no_open_run(self.store)
+            self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
+            tasks = [_load(uri, name) for uri in wanted]
+            loaded = {task.task.name: task for task in tasks}
+            if len(loaded) != len(tasks):
+                raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
+            new = [task.task for task in tasks]
+            run = begin(self.store, tuple(loaded), settings, new=new, baseline=baseline)
+            return self._work_off(run, loaded, engine)
 
     def evolve(
         self, tasks: Sequence[str] = (), *, settings: Settings = Settings(), engine: Engine = Engine()
@@ -134,17 +137,24 @@ class System:
         if not names:
             raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
         check_workers(engine)
-        check_no_open_run(self.store)
-        loaded = reload(self.store, names)
-        return self._work_off(begin(self.store, names, settings), loaded, engine)
+        with leased(self.store, "mutant evolve", engine.listener):
+            check_no_open_run(self.store)
+            loaded = reload(self.store, names)
+            return self._work_off(begin(self.store, names, settings), loaded, engine)
 
-    def resume(self, *, engine: Engine = Engine()) -> tuple[TaskSummary, ...]:
-        """Go on with the unfinished run at its first open position, as if nothing had happened."""
-        run = self.store.unfinished_run()
-        if run is None:
-            raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
-        loaded = reload(self.store, [segment.task for segment in run.segments])
-        return self._work_off(run, loaded, engine)
+    def resume(self, *, settings: Settings = Settings(), engine: Engine = Engine()) -> tuple[TaskSummary, ...]:
+        """Go on with the unfinished run at its first open position, as if nothing had happened.
+
+        Of the `settings` only the penalties may differ from the run's own, and they hold from the first segment that
+        has not begun. Raises `UserError` for others.
+        """
+        with leased(self.store, "mutant resume", engine.listener):
+            run = self.store.unfinished_run()
+            if run is None:
+                raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
+            run = changed(self.store, run, check(settings))
+            loaded = reload(self.store, [segment.task for segment in run.segments])
+            return self._work_off(run, loaded, engine)
 
     def predict(
         self, task: str, images: Sequence[bytes | str | os.PathLike[str]], *, top_k: int = 5
@@ -170,11 +180,12 @@ class System:
 
         Raises `UserError` when every run is finished.
         """
-        run = self.store.unfinished_run()
-        if run is None:
-            raise UserError("There is no unfinished run to abandon.", hint="See: mutant status")
-        self.store.abandon_run(run.id)
-        return run.id
+        with leased(self.store, "mutant abandon"):
+            run = self.store.unfinished_run()
+            if run is None:
+                raise UserError("There is no unfinished run to abandon.", hint="See: mutant status")
+            self.store.abandon_run(run.id)
+            return run.id
 
     def verify(self, tasks: Sequence[str] = (), *, everything: bool = False) -> Report:
         """Recompute hashes and golden outputs: proof that no task's answers changed.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from mutant.hyperparameters import Hyperparameters
@@ -13,8 +13,8 @@ from mutant.path import Candidate
 from mutant.storage import paths
 from mutant.storage.births import NewPath, write_path
 from mutant.storage.checks import checked
-from mutant.storage.records import CandidateRecord, Planned, SegmentKey, now
-from mutant.storage.refusals import Conflict
+from mutant.storage.records import OPEN, CandidateRecord, Planned, SegmentKey, now
+from mutant.storage.refusals import Conflict, Late
 from mutant.storage.runs import check_open
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
 
@@ -117,21 +117,49 @@ def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
             failure=row.failure,
             reason=row.reason,
             cost=checked(Cost(row.seconds, row.examples, row.flops)),
+            attempt=row.attempt,
+            worker=row.worker,
             committed_at=row.committed_at,
         )
     )
 
 
+def lease(connection: Connection, segment: SegmentKey, generation: int, child: int, token: int, worker: str) -> int:
+    """A worker begins to train a candidate under the controller's `token`; the number of the attempt, from 1."""
+    check_open(connection, segment)
+    row = CandidateRow
+    place = _place(segment, generation, child) & row.state.in_(OPEN)
+    values = {"state": "RUNNING", "token": token, "attempt": row.attempt + 1, "worker": worker}
+    attempt = connection.scalar(update(row).where(place).values(values).returning(row.attempt))
+    if attempt is None:
+        raise Late(f"Child {child} of generation {generation} in segment {segment.index} has an outcome already.")
+    return attempt
+
+
+def _place(segment: SegmentKey, generation: int, child: int) -> ColumnElement[bool]:
+    place = (CandidateRow.run == segment.run) & (CandidateRow.segment == segment.index)
+    return place & (CandidateRow.generation == generation) & (CandidateRow.child == child)
+
+
 def commit(
-    connection: Connection, segment: SegmentKey, generation: int, child: int, outcome: Outcome, new: NewPath | None
-) -> None:
-    """Write a candidate's outcome, or check that it is the one written before. `new` is the trained path, prepared."""
+    connection: Connection, segment: SegmentKey, generation: int, child: int, outcome: Outcome, new: NewPath | None,
+    attempt: int | None = None,
+) -> None:  # fmt: skip
+    """Write a candidate's outcome, or check that it is the one written before. `new` is the trained path, prepared.
+
+    Raises Late when the outcome is that of an `attempt` after which another was begun.
+    """
     found = load_candidates(connection, segment, generation, child)
     if not found:
         raise Conflict(f"Child {child} of generation {generation} in segment {segment.index} was not planned.")
     record = found[0]
     _check_outcome(record, outcome)
-    if record.state in ("DONE", "FAILED"):
+    if attempt is not None and (record.attempt != attempt or record.state != "RUNNING"):
+        raise Late(
+            f"Child {child} of generation {generation}: the outcome of attempt {attempt} comes too late, "
+            f"it is {record.state} at attempt {record.attempt}."
+        )
+    if not record.is_open:
         _check_same(connection, record, outcome)
         return
     check_open(connection, segment)
@@ -146,9 +174,7 @@ def commit(
     else:
         assert new is not None
         values |= {"state": "DONE", "path_key": write_path(connection, new), "validations": list(outcome.validations)}
-    place = (CandidateRow.run == segment.run) & (CandidateRow.segment == segment.index)
-    place &= (CandidateRow.generation == generation) & (CandidateRow.child == child)
-    connection.execute(update(CandidateRow).where(place).values(values))
+    connection.execute(update(CandidateRow).where(_place(segment, generation, child)).values(values))
 
 
 def _check_outcome(record: CandidateRecord, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
 
-It covers the bytes of all weights and every row but the log of events, and in the rows everything but times, costs in
-seconds, the wording of failures, and the order of arrival (the keys inside the database).
+It covers the bytes of all weights and every row but the log of events and the leases, and in the rows everything but
+times, costs in seconds, the wording of failures, and the order of arrival (the keys inside the database).
 """
 
 import hashlib
@@ -58,7 +58,8 @@ def _run(run: Run) -> list[Any]:
 def _candidate(record: CandidateRecord) -> list[Any]:
     place = [record.segment.run, record.segment.index, record.generation, record.child]
     planned = [record.hyperparameters.to_dict(), record.planned.probabilities, record.planned.pool_version]
-    outcome = [record.state, record.path, record.validations, record.failure, _cost(record.cost)]
+    state = "QUEUED" if record.is_open else record.state
+    outcome = [state, record.path, record.validations, record.failure, _cost(record.cost)]
     return ["candidate", place, record.candidate.id, planned, outcome]
 
 

@@ -12,7 +12,9 @@ from mutant.outcome import Cost, FailureKind
 from mutant.path import Candidate
 
 CandidateState = Literal["QUEUED", "RUNNING", "DONE", "FAILED", "STALE"]
-"""RUNNING and STALE belong to leased candidates; without leases a candidate goes from QUEUED to DONE or FAILED."""
+"""QUEUED, then RUNNING while a worker has it, then DONE or FAILED; STALE when its controller or worker was lost."""
+OPEN = ("QUEUED", "RUNNING", "STALE")
+"""The states of candidates without an outcome."""
 RunState = Literal["open", "finished", "abandoned"]
 SegmentState = Literal["open", "finished"]
 
@@ -105,7 +107,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class CandidateRecord:
-    """A planned child and what became of it.
+    """A planned child and what became of it. `attempt` counts how often its training was begun, `worker` had it last.
 
     DONE: `path` is its path's id, `quality` its best validation accuracy (0 to 1) and `validations` all of them in
     order. FAILED: `failure` and `reason` say why. `quality` is kept as it was measured; a score is computed from it.
@@ -121,7 +123,13 @@ class CandidateRecord:
     failure: FailureKind | None = None
     reason: str | None = None
     cost: Cost = Cost()
+    attempt: int = field(default=0, compare=False)
+    worker: str | None = field(default=None, compare=False)
     committed_at: datetime | None = field(default=None, compare=False)
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
 
     @property
     def child(self) -> int:

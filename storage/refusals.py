@@ -1,4 +1,4 @@
-"""The two errors that say more than that a database could not be used."""
+"""The errors that say more than that a database could not be used."""
 
 from mutant.tasks.errors import UserError
 
@@ -9,6 +9,18 @@ class Conflict(UserError):
 
 class Damaged(UserError):
     """The database's content cannot be what was written."""
+
+
+class Held(Conflict):
+    """Another process has the system's lease."""
+
+
+class Superseded(Conflict):
+    """This process had the lease, and another has taken it over."""
+
+
+class Late(Conflict):
+    """The outcome of a candidate that is leased anew, or whose outcome is known, by now."""
 
 
 def damaged(name: str, detail: str) -> Damaged:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
 from mutant.storage.checks import checked
-from mutant.storage.records import Run, RunState, Segment, SegmentKey, now
+from mutant.storage.records import OPEN, Run, RunState, Segment, SegmentKey, now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import CandidateRow, PathRow, RunRow, SegmentRow, TaskRow
 
@@ -68,6 +68,13 @@ def begin(connection: Connection, config: Mapping[str, Any], task_keys: Sequence
     return run
 
 
+def change(connection: Connection, run: int, config: Mapping[str, Any]) -> None:
+    """Give an open run other settings."""
+    open_run = (RunRow.id == run) & (RunRow.state == "open")
+    if connection.execute(update(RunRow).where(open_run).values(config=dict(config))).rowcount == 0:
+        raise Conflict(f"Run {run} is not open, and its settings stay as they are.")
+
+
 def end(connection: Connection, run: int, state: RunState) -> None:
     """Close a run. A finished one must have finished all of its segments."""
     row = connection.execute(select(RunRow.state).where(RunRow.id == run)).one_or_none()
@@ -94,7 +101,7 @@ def finish_segment(connection: Connection, segment: SegmentKey, winner: str | No
     waiting = select(CandidateRow.child).where(
         CandidateRow.run == segment.run,
         CandidateRow.segment == segment.index,
-        CandidateRow.state.not_in(("DONE", "FAILED")),
+        CandidateRow.state.in_(OPEN),
     )
     if connection.execute(waiting).first() is not None:
         raise Conflict(f"Segment {segment.index} of run {segment.run} has candidates without an outcome.")

@@ -179,7 +179,10 @@ class SegmentRow(Base):
 
 
 class CandidateRow(Base):
-    """A child by its position in a run; written QUEUED before it is trained, so that a resumed run finds it."""
+    """A child by its position in a run; written QUEUED before it is trained, so that a resumed run finds it.
+
+    `token` and `attempt` name the lease under which `worker` trains it: the controller's, and how often it was begun.
+    """
 
     __tablename__ = "candidates"
     __table_args__ = (
@@ -208,8 +211,28 @@ class CandidateRow(Base):
     seconds: Mapped[float]
     examples: Mapped[int] = mapped_column(BigInteger)
     flops: Mapped[float]
+    token: Mapped[int | None] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    worker: Mapped[str | None] = mapped_column(Name)
     planned_at: Mapped[datetime]
     committed_at: Mapped[datetime | None]
+
+
+class LeaseRow(Base):
+    """The one row that says who may change runs; it stays when the lease is given back, for its token (`leases.py`)."""
+
+    __tablename__ = "leases"
+    __table_args__ = (CheckConstraint("key = 1", name="single"),)
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token: Mapped[int] = mapped_column(BigInteger)
+    host: Mapped[str | None] = mapped_column(Name)
+    boot: Mapped[str] = mapped_column(Name)
+    pid: Mapped[int] = mapped_column(BigInteger)
+    born: Mapped[str] = mapped_column(Name)
+    purpose: Mapped[str] = mapped_column(Text)
+    beat: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[datetime]
 
 
 class GoldenRow(Base):

@@ -12,7 +12,7 @@ from mutant.component import Arrays, Component
 from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.pool import Pool
-from mutant.storage import births, candidates, catalog, facts, lineage, migrate, paths, runs, weights
+from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, weights
 from mutant.storage.engine import connect, revision
 from mutant.storage.faults import decoding, translated
 from mutant.storage.locks import BUSY_SECONDS, WRITES
@@ -42,6 +42,8 @@ class Store:
         self.read_only = read_only
         self._engine = connect(url, read_only=read_only, busy_seconds=busy_seconds)
         self._info: SystemInfo | None = None
+        self.lease: leases.Lease | None = None
+        """The lease that this store holds (`holding.py`): every write asks whether it still does."""
 
     @staticmethod
     def create(
@@ -120,7 +122,24 @@ class Store:
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
-        """A transaction with the write lock, committed whole or not at all, for the modules of this room."""
+        """A transaction with the write lock, committed whole or not at all, for the modules of this room.
+
+        Raises Superseded when this store held the lease and another process has taken it over.
+        """
+        with self._writing() as connection:
+            if self.lease is not None:
+                leases.check(connection, self.lease)
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Generator[Connection]:
+        """A writing transaction that changes runs: raises Superseded or Held unless the lease is ours or nobody's."""
+        with self._writing() as connection:
+            leases.check(connection, self.lease)
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Generator[Connection]:
         if self.read_only:
             raise UserError(f"'{label(self.url)}' was opened for reading only, and this writes to it.")
         engine = self._engine.execution_options(**{WRITES: True})
@@ -220,7 +239,7 @@ class Store:
 
         Raises Conflict when another run is not finished.
         """
-        with self.writing() as connection:
+        with self.changing() as connection:
             for task in new_tasks:
                 catalog.add_task(connection, task)
             tasks = [catalog.task_key(connection, name) for name in segments]
@@ -246,7 +265,7 @@ class Store:
 
     def plan_generation(self, segment: SegmentKey, generation: int, planned: Sequence[Planned]) -> None:
         """Write a generation's children as QUEUED; again with the same ones nothing changes, with others Conflict."""
-        with self.writing() as connection:
+        with self.changing() as connection:
             candidates.plan(connection, segment, generation, planned)
 
     def candidates(self, segment: SegmentKey) -> tuple[CandidateRecord, ...]:
@@ -254,13 +273,25 @@ class Store:
         with self.reading() as connection:
             return candidates.load_candidates(connection, segment)
 
-    def commit_outcome(self, segment: SegmentKey, generation: int, child: int, outcome: Outcome) -> None:
-        """Write all that came of a candidate; the same outcome again changes nothing, another raises Conflict."""
+    def lease_candidate(self, segment: SegmentKey, generation: int, child: int, worker: str) -> int:
+        """Note that `worker` begins to train a candidate; the number of the attempt. Needs the system's lease."""
+        if self.lease is None:
+            raise Conflict("A candidate is leased by who holds the system's lease.")
+        with self.changing() as connection:
+            return candidates.lease(connection, segment, generation, child, self.lease.token, worker)
+
+    def commit_outcome(
+        self, segment: SegmentKey, generation: int, child: int, outcome: Outcome, *, attempt: int | None = None
+    ) -> None:
+        """Write all that came of a candidate; the same outcome again changes nothing, another raises Conflict.
+
+        Raises Late when it came of an `attempt` after which another was begun.
+        """
         new = None
         if isinstance(outcome, Trained):
             new = births.prepare(outcome.path, outcome.components, outcome.traces)
-        with self.writing() as connection:
-            candidates.commit(connection, segment, generation, child, outcome, new)
+        with self.changing() as connection:
+            candidates.commit(connection, segment, generation, child, outcome, new, attempt)
 
     def training_seconds(self, task: str) -> float:
         """Seconds spent on training the task's candidates, over all its segments."""
@@ -275,20 +306,37 @@ class Store:
         if (winner is None) != (golden is None):
             raise Conflict("A segment's winner and its golden outputs belong together.")
         blob = None if golden is None else facts.golden_blob(golden)
-        with self.writing() as connection:
+        with self.changing() as connection:
             runs.finish_segment(connection, segment, winner)
             if winner is not None and golden is not None and blob is not None:
                 facts.write_golden(connection, winner, golden, blob)
 
+    def change_run(self, run_id: int, config: Mapping[str, Any], change: Mapping[str, Any]) -> Run:
+        """Give an open run other settings, with an event that tells the `change`."""
+        with self.changing() as connection:
+            runs.change(connection, run_id, config)
+            facts.write_event(connection, run_id, "settings changed", change)
+            return runs.load_runs(connection, RunRow.id == run_id)[0]
+
     def finish_run(self, run_id: int) -> None:
         """Close a run all of whose segments are finished."""
-        with self.writing() as connection:
+        with self.changing() as connection:
             runs.end(connection, run_id, "finished")
 
     def abandon_run(self, run_id: int) -> None:
         """Give an unfinished run up: its rows stay, and another run can begin."""
-        with self.writing() as connection:
+        with self.changing() as connection:
             runs.end(connection, run_id, "abandoned")
+
+    def holder(self) -> leases.Lease | None:
+        """Who holds the system's lease; None when nobody does."""
+        with self.reading() as connection:
+            lease = leases.load(connection)
+        return None if lease is None or lease.process is None else lease
+
+    def give_lease_back(self) -> None:
+        with self.changing() as connection:
+            leases.give_back(connection)
 
     def record_event(self, run_id: int | None, kind: str, data: Mapping[str, Any]) -> None:
         with self.writing() as connection:

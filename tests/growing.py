@@ -11,7 +11,7 @@ from tiny import world
 
 from mutant.outcome import Outcome
 from mutant.search.config import Settings
-from mutant.search.evaluator import InProcessEvaluator, Supply, Work
+from mutant.search.evaluator import Begun, InProcessEvaluator, Supply, Work, unheard
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, working
 from mutant.search.progress import Listener, silent
@@ -81,8 +81,9 @@ class Saboteur(InProcessEvaluator):
         self.fail = dict(fail)
         self.calls = 0
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Iterator[tuple[int, Outcome]]:
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         for index, item in enumerate(work):
+            begun(index, "saboteur")
             self.calls += 1
             trouble = self.fail.get(self.calls)
             if isinstance(trouble, BaseException):

@@ -15,7 +15,7 @@ from cli_calls import ALIKE, QUICK, Called, call, done, write_folder
 
 from mutant.cli import quickstart
 from mutant.outcome import Failed, Outcome
-from mutant.search.evaluator import InProcessEvaluator, Supply, Work
+from mutant.search.evaluator import Begun, InProcessEvaluator, Supply, Work, unheard
 
 INIT = ("init", "--root", "random:vit-ti16", "--blocks", 0, "--image-size", 16)
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -40,8 +40,8 @@ class Interrupting(InProcessEvaluator):
 
     children = 3
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Train:
-        for item in super().train(work, supply):
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Train:
+        for item in super().train(work, supply, begun):
             yield item
             type(self).children -= 1
             if self.children == 0:
@@ -51,15 +51,15 @@ class Interrupting(InProcessEvaluator):
 class Failing(InProcessEvaluator):
     """Loses every second child."""
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Train:
-        for index, outcome in super().train(work, supply):
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Train:
+        for index, outcome in super().train(work, supply, begun):
             yield index, Failed(work[index].candidate.id, "not finite", "the loss is NaN") if index % 2 else outcome
 
 
 class Lost(InProcessEvaluator):
     """Loses every child, most of them for one reason."""
 
-    def train(self, work: Sequence[Work], supply: Supply) -> Train:
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Train:
         for index, item in enumerate(work):
             reason = "the loss is NaN" if index else "a worker\nwas killed"
             yield index, Failed(item.candidate.id, "not finite" if index else "worker lost", reason)

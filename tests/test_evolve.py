@@ -15,7 +15,7 @@ from mutant.outcome import Failed, Trained
 from mutant.pool import Pool
 from mutant.search.baselines import head_only
 from mutant.search.config import RunConfig
-from mutant.search.evaluator import InProcessEvaluator, Work
+from mutant.search.evaluator import InProcessEvaluator, Work, unheard
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, check_workers, configure, reload, working
 from mutant.search.progress import ChildFinished, SegmentFinished
@@ -92,8 +92,8 @@ def test_a_failed_child_is_kept_with_its_reason_and_the_generation_goes_on(tmp_p
 
 
 class _FailsEverySecond(InProcessEvaluator):
-    def train(self, work, supply):
-        for index, outcome in super().train(work, supply):
+    def train(self, work, supply, begun=unheard):
+        for index, outcome in super().train(work, supply, begun):
             if index % 2:
                 yield index, Failed(work[index].candidate.id, "not finite", "the loss was not finite at step 3")
             else:
@@ -101,7 +101,7 @@ class _FailsEverySecond(InProcessEvaluator):
 
 
 class _FailsAlways(InProcessEvaluator):
-    def train(self, work, supply):
+    def train(self, work, supply, begun=unheard):
         for index, item in enumerate(work):
             yield index, Failed(item.candidate.id, "out of memory", "asked for too much")
 

@@ -9,8 +9,11 @@ from storage_samples import new_store, planned, sample_golden, trained
 
 from mutant.outcome import Failed
 from mutant.path import Path
+from mutant.storage import leases
 from mutant.storage.digest import digest
+from mutant.storage.holding import holding
 from mutant.storage.permit import collecting
+from mutant.storage.process import Process
 from mutant.storage.records import Baseline, Evaluation
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
@@ -19,11 +22,14 @@ from mutant.tasks.errors import UserError
 MEANINGLESS = {
     "baselines.at",
     "baselines.seconds",
+    "candidates.attempt",
     "candidates.committed_at",
     "candidates.planned_at",
     "candidates.predicted_seconds",
     "candidates.reason",
     "candidates.seconds",
+    "candidates.token",
+    "candidates.worker",
     "evaluations.at",
     "goldens.created_at",
     "paths.created_at",
@@ -34,17 +40,31 @@ MEANINGLESS = {
     "events.at",
     "events.data",
     "events.kind",
+    "leases.beat",
+    "leases.boot",
+    "leases.born",
+    "leases.host",
+    "leases.pid",
+    "leases.purpose",
+    "leases.since",
+    "leases.token",
 }
 
 
 def full_run(store: Store, order: tuple[int, ...] = (0, 1, 2), seconds: float = 1.0) -> None:
     """A run of which every table has a row; `order` is that in which the children arrive."""
+    with holding(store, f"a run of {seconds} s"):
+        _full_run(store, order, seconds)
+
+
+def _full_run(store: Store, order: tuple[int, ...], seconds: float) -> None:
     run = store.begin_run({"n": 1}, ["a"])
     key, root = run.segments[0].key, store.root()
     plans = [planned("a", root, child) for child in range(3)]
     store.plan_generation(key, 0, plans)
     done: dict[int, Path] = {}
     for child in order:
+        store.lease_candidate(key, 0, child, f"worker {seconds}")
         if child == 1:
             store.commit_outcome(key, 0, 1, Failed(plans[1].candidate.id, "error", f"after {seconds} s"))
         else:
@@ -100,6 +120,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     directory = tmp_path_factory.mktemp("system")
     with new_store(directory, "a", "b") as store:
         full_run(store)
+        with store.writing() as connection:
+            leases.take(connection, Process("host", "boot", 1, "born"), "left")
         full_digest = digest(store)
     (directory / "digest").write_text(full_digest)
     return directory

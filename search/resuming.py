@@ -1,0 +1,57 @@
+"""What may change when a run is resumed: who works it off and for how long, and the penalties of segments to come.
+
+Everything else decided the children that are committed, so a change of it would leave a run that no settings explain.
+"""
+
+from dataclasses import replace
+from typing import Any, cast
+
+from mutant.search.config import RunConfig, Settings, settings_of
+from mutant.storage.records import Run
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+PENALTIES = ("scale_factor", "compute_factor")
+_ALLOWED = (
+    "On resume may change: --workers, --ray-address, --budget, and for segments that have not begun --scale-factor and "
+    "--compute-factor."
+)
+
+
+def changed(store: Store, run: Run, settings: Settings) -> Run:
+    """The run with other penalties for its later segments, where `settings` ask for them; written with an event.
+
+    Raises `UserError` for a setting that differs from the run's own and may not change.
+    """
+    config = RunConfig.from_dict(run.config)
+    begun = sum(1 for segment in run.segments if store.candidates(segment.key))
+    own = settings_of(config.of_segment(begun)).given()
+    different = {name: value for name, value in settings.given().items() if value != own.get(name)}
+    for name, value in different.items():
+        if name not in PENALTIES:
+            option = name.replace("_", "-")
+            raise UserError(
+                f"--{option} {_text(value)}: run {run.id} began with {option} {_text(own.get(name))}, and the children "
+                "that are committed were drawn with it.",
+                hint=f"{_ALLOWED} Or give the run up: mutant abandon",
+            )
+    if not different:
+        return run
+    if begun == len(run.segments):
+        raise UserError(
+            f"Every segment of run {run.id} has begun, and a segment keeps its penalties to its end.",
+            hint="Resume without them, then: mutant evolve TASK --scale-factor S",
+        )
+    scale = config.of_segment(begun).scale
+    after = replace(
+        scale,
+        factor=different.get("scale_factor", scale.factor),
+        compute_factor=different.get("compute_factor", scale.compute_factor),
+    )
+    later = (*((first, old) for first, old in config.later_scales if first != begun), (begun, after))
+    told = {name: {"from": own[name], "to": value} for name, value in different.items()}
+    return store.change_run(run.id, replace(config, later_scales=later).to_dict(), {"segment": begun, **told})
+
+
+def _text(value: Any) -> str:
+    return ", ".join(str(item) for item in cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else str(value)

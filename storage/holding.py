@@ -1,0 +1,84 @@
+"""Holding a system's lease while a block lasts: taken or waited for, kept by a thread that beats, given back."""
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from mutant.storage import facts, leases
+from mutant.storage.leases import Lease
+from mutant.storage.process import Process
+from mutant.storage.refusals import Superseded
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a holder beats, and how long it may be silent before another takes over; both in seconds."""
+
+    beat: float = 2.0
+    expiry: float = 30.0
+
+
+Told = Callable[[str], None]
+
+
+@contextmanager
+def holding(
+    store: Store, purpose: str, *, told: Told = lambda _: None, pace: Pace = Pace(), process: Process | None = None
+) -> Generator[Lease]:
+    """Hold the lease of the store's system: meanwhile `store` alone may change runs.
+
+    A holder whose process is gone from this machine loses the lease at once, another when it was silent for
+    `pace.expiry` seconds; `told` hears of both. Raises Held when the holder is alive.
+    """
+    lease = _acquire(store, purpose, process or Process.here(), told, pace)
+    stop = threading.Event()
+    thread = threading.Thread(target=_beat, args=(store, stop, pace.beat), name="lease", daemon=True)
+    try:
+        store.lease = lease
+        thread.start()
+        yield lease
+    finally:
+        stop.set()
+        thread.join()
+        with suppress(UserError):  # taken over, or a database that cannot be reached: nothing to give back
+            store.give_lease_back()
+        store.lease = None
+
+
+def _acquire(store: Store, purpose: str, process: Process, told: Told, pace: Pace) -> Lease:
+    seen: Lease | None = None
+    expiry = 0.0
+    while True:
+        with store.writing() as connection:
+            holder = leases.load(connection)
+            if holder is None or holder.process is None:
+                return leases.take(connection, process, purpose)
+            silent = seen == holder and time.monotonic() > expiry
+            if silent or holder.process.is_gone():
+                why = f"has been silent for {pace.expiry:g} s" if silent else "is gone"
+                told(f"{holder} {why}: taking over.")
+                lease = leases.take(connection, process, purpose)
+                facts.write_event(connection, None, "taken over", {"from": str(holder), "why": why, "by": str(lease)})
+                return lease
+        if seen is None:
+            told(f"Waiting to hear from {holder} ...")
+            seen, expiry = holder, time.monotonic() + pace.expiry
+        elif seen != holder:
+            raise leases.is_held(holder)
+        time.sleep(min(0.2, pace.beat / 4))
+
+
+def _beat(store: Store, stop: threading.Event, seconds: float) -> None:
+    """Until told to stop, or until the lease is lost; the next write of the run then says so."""
+    while not stop.wait(seconds):
+        try:
+            with store.writing() as connection:
+                leases.beat(connection)
+        except Superseded:
+            return
+        except UserError:
+            continue  # a database that is busy or away for a moment costs a beat, not the lease

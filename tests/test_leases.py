@@ -1,0 +1,226 @@
+"""One controller at a time: who is told, who takes over, whose results come too late, and what clocks cannot do."""
+
+import time
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from storage_samples import counts, grow, new_store, planned, trained
+from test_storage_faults import finished, python
+
+from mutant.outcome import Failed
+from mutant.search.evaluator import InProcessEvaluator, unheard
+from mutant.search.evolve import evolve
+from mutant.search.growth import Engine, begin, working
+from mutant.search.progress import Notice
+from mutant.storage import leases
+from mutant.storage.holding import Pace, holding
+from mutant.storage.process import Process
+from mutant.storage.records import SegmentKey
+from mutant.storage.refusals import Conflict, Held, Late, Superseded
+from mutant.storage.store import Store
+
+QUICK = Pace(beat=0.05, expiry=0.5)
+ELSEWHERE = Process("elsewhere", "", 1, "")
+GONE = replace(Process.here(), pid=2**22 + 1)
+REUSED = replace(Process.here(), born="0")
+
+
+@pytest.fixture
+def store(database: str) -> Any:
+    with new_store(database, "a") as made:
+        yield made
+
+
+def test_only_the_holder_changes_runs(store: Store, database: str) -> None:
+    with Store.open(database) as other, holding(store, "adding", pace=QUICK):
+        before = counts(store)
+        for change in (
+            lambda: other.begin_run({}, ["a"]),
+            lambda: other.finish_run(1),
+            lambda: other.abandon_run(1),
+            lambda: other.plan_generation(SegmentKey(1, 0), 0, []),
+            lambda: other.finish_segment(SegmentKey(1, 0), None, None),
+        ):
+            with pytest.raises(Held, match=r"process \d+ on .* \(adding\)\.") as refused:
+                change()
+            assert "mutant status" in (refused.value.hint or "")
+        assert counts(store) == before
+        assert len(grow(store, "a")) == 1
+        assert other.holder() == store.holder()
+    assert store.holder() is None
+    with Store.open(database) as other:
+        grow(other, "a")
+
+
+def test_whoever_is_heard_of_keeps_the_lease_and_the_second_is_told(store: Store, database: str) -> None:
+    heard: list[str] = []
+    with Store.open(database) as other, holding(store, "adding", pace=QUICK):
+        started = time.monotonic()
+        with pytest.raises(Held, match=r"adding"), holding(other, "resuming", told=heard.append, pace=QUICK):
+            pass
+        assert time.monotonic() - started < QUICK.expiry
+    assert [line.split(" from")[0] for line in heard] == ["Waiting to hear"]
+
+
+@pytest.mark.parametrize("process", [GONE, REUSED], ids=["gone", "its number reused"])
+def test_a_holder_that_is_gone_from_this_machine_is_followed_at_once(store: Store, process: Process) -> None:
+    with store.writing() as connection:
+        leases.take(connection, process, "resuming")
+    heard: list[str] = []
+    started = time.monotonic()
+    with holding(store, "resuming", told=heard.append, pace=Pace(expiry=60)) as lease:
+        assert time.monotonic() - started < 5
+        assert lease.token == 2
+    assert len(heard) == 1
+    assert "is gone: taking over" in heard[0]
+    assert [event.kind for event in store.events()] == ["taken over"]
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_silent_holder_elsewhere_is_followed_after_expiry_whatever_the_clocks_say(
+    store: Store, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    with store.writing() as connection:
+        lease = leases.take(connection, ELSEWHERE, "resuming")
+    real, calls = time.time, iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: real() + jump * next(calls))
+    store.lease = lease
+    heard: list[str] = []
+    started = time.monotonic()
+    with (
+        Store(store.url, read_only=False, busy_seconds=5) as other,
+        holding(other, "mine", told=heard.append, pace=QUICK),
+    ):
+        assert time.monotonic() - started >= QUICK.expiry
+        assert "silent for 0.5 s: taking over" in heard[-1]
+        before = counts(other)
+        with pytest.raises(Superseded, match=r"taken over by process \d+ .*\(mine\)"):
+            store.begin_run({}, ["a"])
+        with pytest.raises(Superseded):
+            store.record_event(None, "late", {})
+        assert counts(other) == before
+
+
+def test_a_machine_that_slept_finds_its_work_taken_over(store: Store, database: str) -> None:
+    """It beats no more, another takes over; awake again it gives nothing back and writes nothing."""
+    asleep = Pace(beat=60, expiry=60)
+    with holding(store, "sleeper", pace=asleep), Store.open(database) as other:
+        with other.writing() as connection:
+            leases.take(connection, ELSEWHERE, "other")
+        with pytest.raises(Superseded):
+            store.abandon_run(1)
+        taken = other.holder()
+    with Store.open(database) as after:
+        assert after.holder() == taken
+
+
+def test_a_late_outcome_is_rejected(store: Store) -> None:
+    run = store.begin_run({}, ["a"])
+    key, plan = run.segments[0].key, planned("a", store.root(), 0)
+    store.plan_generation(key, 0, [plan])
+    outcome = trained(plan, store.root())
+    with pytest.raises(Conflict, match="lease"):
+        store.lease_candidate(key, 0, 0, "worker 1")
+    with holding(store, "first"):
+        assert store.lease_candidate(key, 0, 0, "worker 1") == 1
+        (record,) = store.candidates(key)
+        assert (record.state, record.attempt, record.worker) == ("RUNNING", 1, "worker 1")
+        assert store.lease_candidate(key, 0, 0, "worker 2") == 2
+        with pytest.raises(Late, match="attempt 1 comes too late"):
+            store.commit_outcome(key, 0, 0, outcome, attempt=1)
+    assert store.candidates(key)[0].state == "STALE"
+    with holding(store, "second"):
+        with pytest.raises(Late, match="it is STALE at attempt 2"):
+            store.commit_outcome(key, 0, 0, outcome, attempt=2)
+        assert store.lease_candidate(key, 0, 0, "worker 3") == 3
+        store.commit_outcome(key, 0, 0, outcome, attempt=3)
+        with pytest.raises(Late, match="has an outcome"):
+            store.lease_candidate(key, 0, 0, "worker 4")
+    assert store.candidates(key)[0].state == "DONE"
+
+
+class _Repeats(InProcessEvaluator):
+    """Tells every outcome again when the next one is there, and ends with a worker that tells nonsense."""
+
+    def train(self, work, supply, begun=unheard):
+        last = None
+        for index, outcome in super().train(work, supply, begun):
+            yield index, outcome
+            if last is not None:
+                yield last
+            last = index, Failed(work[index].candidate.id, "error", "of another attempt")
+
+
+class _IsTakenOver(InProcessEvaluator):
+    """Another process takes the lease while the first child is trained."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def train(self, work, supply, begun=unheard):
+        for result in super().train(work, supply, begun):
+            with Store.open(self.url) as other, other.writing() as connection:
+                leases.take(connection, ELSEWHERE, "resuming")
+            yield result
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return small_tasks(tmp_path_factory.mktemp("data"))
+
+
+def test_a_run_survives_late_results(tmp_path: FilePath, tasks: Any) -> None:
+    one = {"low": tasks["low"]}
+    with grown(tmp_path / "alone.db", one) as store:
+        undisturbed = meaning(store)
+    with small_store(tmp_path / "m.db") as store:
+        run = begin(store, ("low",), SMALL, new=[tasks["low"].task])
+        with working(store, run, one, Engine(workers="1")) as search:
+            evolve(replace(search, evaluator=_Repeats()))
+        assert meaning(store) == undisturbed
+        late = [event for event in store.events(run.id) if event.kind == "late result rejected"]
+        assert len(late) == 2  # of generations of 2, 2 and 1 children
+        assert "too late" in late[0].data["reason"]
+
+
+def test_a_run_that_was_taken_over_stops_and_the_other_ends_it(tmp_path: FilePath, tasks: Any) -> None:
+    one = {"low": tasks["low"]}
+    with grown(tmp_path / "alone.db", one) as store:
+        undisturbed = meaning(store)
+    url = str(tmp_path / "m.db")
+    with small_store(tmp_path / "m.db") as store:
+        run = begin(store, ("low",), SMALL, new=[tasks["low"].task])
+
+        with pytest.raises(Superseded), working(store, run, one, Engine(workers="1")) as search:
+            evolve(replace(search, evaluator=_IsTakenOver(url)))
+    with Store.open(url) as other:
+        with other.writing() as connection:
+            leases.take(connection, GONE, "resuming")  # so that nobody waits for it
+        heard: list[Any] = []
+        go_on(other, one, listener=heard.append)
+        assert meaning(other) == undisturbed
+        assert "taking over" in next(event.text for event in heard if isinstance(event, Notice))
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+def test_a_killed_holder_is_followed_at_once_by_another_process(database: str) -> None:
+    new_store(database, "a").close()
+    script = """
+import os, signal, sys, time
+from mutant.storage.holding import holding
+from mutant.storage.store import Store
+started = time.monotonic()
+with Store.open(sys.argv[1]) as store, holding(store, sys.argv[2], told=print):
+    print(f"held after {time.monotonic() - started:.0f} s", flush=True)
+    if sys.argv[2] == "first":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    python(script, database, "first").communicate(timeout=60)
+    said = finished(python(script, database, "second"))
+    assert "first) is gone: taking over" in said
+    assert "held after 0 s" in said
