@@ -1,10 +1,14 @@
-"""The two errors that say more than that a database could not be used."""
+"""The errors that say more than that a database could not be used."""
 
 from mutant.tasks.errors import UserError
 
 
 class Conflict(UserError):
     """What was to be written contradicts what is written already, or itself."""
+
+
+class Collected(UserError):
+    """Weights that were asked for are gone by intention: `mutant gc` dropped them."""
 
 
 class Damaged(UserError):

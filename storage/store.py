@@ -141,10 +141,10 @@ class Store:
         with self.writing() as connection:
             catalog.add_task(connection, task)
 
-    def tasks(self) -> tuple[Task, ...]:
-        """All tasks in order of arrival."""
+    def tasks(self, *, removed: bool = False) -> tuple[Task, ...]:
+        """The tasks in order of arrival; `removed`: also those that only lineage knows still."""
         with self.reading() as connection:
-            return catalog.load_tasks(connection)
+            return catalog.load_tasks(connection, removed=removed)
 
     def task(self, name: str) -> Task:
         """The task called `name`; raises UserError with the nearest name."""
