@@ -142,7 +142,7 @@ def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:
     """Every part that a descendant of `ancestry[0]` can ever take from it or from its ancestors.
 
     These are its own, for each slot of the root the nearest ancestor's of the root's shape (a restored block), and the
-    nearest head for each width in its task's unbroken line. A descendant comes before them in its own ancestry, so
+    nearest head of each shape in its task's unbroken line. A descendant comes before them in its own ancestry, so
     that this set, once kept, stays enough.
     """
     parent, root = ancestry[0], ancestry[-1]
@@ -154,7 +154,7 @@ def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:
                 nearest.setdefault((part.slot, part.spec), part)
     for path in takewhile(lambda path: path.task == parent.task, ancestry):
         if HEAD in path.slots:
-            nearest.setdefault(path.slots[HEAD].spec["features_in"], path.slots[HEAD])
+            nearest.setdefault(path.slots[HEAD].spec, path.slots[HEAD])
     return tuple(dict.fromkeys((*parent.parts, *nearest.values())))
 
 

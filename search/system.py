@@ -20,10 +20,14 @@ from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
 from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, reload, working
 from mutant.search.starting import root_path, system_info
-from mutant.storage.export import export_task
+from mutant.storage.collection import Collection, gc
+from mutant.storage.export import export_system, export_task
+from mutant.storage.importing import Imported, import_tasks
 from mutant.storage.records import Baseline, Evaluation, Run
+from mutant.storage.removal import Removal, remove
 from mutant.storage.store import Store
 from mutant.storage.verify import Report, verify
+from mutant.storage.whole import open_source
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
 from mutant.tasks.uri import default_name, parse
@@ -184,9 +188,29 @@ class System:
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
 
-    def export(self, task: str, directory: str | os.PathLike[str]) -> FilePath:
-        """Write a task's path as safetensors, config and model card."""
+    def export(self, task: str | None, directory: str | os.PathLike[str]) -> FilePath:
+        """Write a task's path as safetensors, config, model card and lineage; None: the whole system."""
+        if task is None:
+            return export_system(self.store, FilePath(directory))
         return export_task(self.store, task, FilePath(directory))
+
+    def import_(
+        self, source: str | os.PathLike[str], tasks: Sequence[str] = (), *, name: str | None = None
+    ) -> tuple[Imported, ...]:
+        """Bring tasks of another system (a database, or what `export` wrote) into this one, all of them or none.
+
+        `name` renames a single one. A task that is here already with the same model changes nothing.
+        """
+        with open_source(os.fspath(source)) as theirs:
+            return import_tasks(theirs, self.store, tasks, name=name)
+
+    def remove(self, task: str, *, force: bool = False) -> Removal:
+        """Take a task out of what answers; the others go on unchanged. `force`: also when others build on it."""
+        return remove(self.store, task, force=force)
+
+    def gc(self, *, dry_run: bool = False) -> Collection:
+        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer."""
+        return gc(self.store, dry_run=dry_run)
 
     def best(self, task: str) -> Path:
         """The path that answers for a task."""

@@ -223,7 +223,7 @@ class _Import:
         facts.write_event(connection, run, "task imported", said)
 
 
-def _task_row(connection: Connection, name: str) -> Row[tuple[int, str]] | None:
+def _task_row(connection: Connection, name: str) -> Row[int, str] | None:
     return connection.execute(select(TaskRow.key, TaskRow.fingerprint).where(TaskRow.name == name)).one_or_none()
 
 
@@ -242,7 +242,8 @@ def _copy_rows(theirs: Connection, ours: Connection, components: Sequence[str], 
     for some in weights.chunks(components):
         here = set(ours.scalars(select(row.digest).where(row.digest.in_(some))))
         query = select(row.digest, row.spec, row.n_parameters, row.n_bytes).where(row.digest.in_(some))
-        new = [found._asdict() for found in theirs.execute(query.order_by(row.key)) if found.digest not in here]
+        found = theirs.execute(query.order_by(row.key)).mappings()
+        new = [dict(component) for component in found if component["digest"] not in here]
         if new:
             ours.execute(insert(row), new)
     for some in weights.chunks(traces):
