@@ -104,5 +104,10 @@ def find_builders(connection: Connection, task: str, key: int) -> tuple[Builder,
 
 
 def _told(builders: Sequence[Builder], most: int = 3) -> str:
-    words = [f"{one.task} ({len(one.slots)} of its components)" for one in builders[:most]]
+    words = [f"{one.task} ({_how(one)})" for one in builders[:most]]
     return ", ".join(words) + (f" and {len(builders) - most} more" if len(builders) > most else "")
+
+
+def _how(one: Builder) -> str:
+    used = f"uses {', '.join(one.slots[:3])}{', ...' if len(one.slots) > 3 else ''}"
+    return " and ".join(["descends from it"] * one.descends + [used] * bool(one.slots))
