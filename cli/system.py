@@ -102,7 +102,7 @@ def _system_words(system: dict[str, Any]) -> dict[str, str]:
 def status(db: Db = None, as_json: Json = False) -> None:
     """Show the system: its root, its runs and what became of their children, what to do next."""
     with reading(db) as store:
-        found = _status(store)
+        found = status_facts(store)
     if as_json:
         emit(found)
         return
@@ -161,7 +161,7 @@ def _run_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _status(store: "Store") -> dict[str, Any]:
+def status_facts(store: "Store") -> dict[str, Any]:
     totals: Counter[str] = Counter()
     failures: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []

@@ -52,8 +52,9 @@ def mark(connection: Connection) -> None:
 def reclaim(url: URL) -> tuple[int, int]:
     """As `engine.reclaim`: the file is written anew without its empty pages, which needs as much free space again."""
     path = database_file(url)
-    before = path.stat().st_size
     with translated(url), closing(_writable(path, BUSY_SECONDS, create=False)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = path.stat().st_size
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return before, path.stat().st_size
