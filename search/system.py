@@ -1,7 +1,7 @@
 """A system from Python: create it, grow it by tasks, resume, predict, evaluate, verify. The command line calls it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Self
@@ -10,7 +10,7 @@ from mutant import __version__, backend
 from mutant.answers import Images, Logits, answer
 from mutant.component import Component
 from mutant.path import Path
-from mutant.pool import accounted_parameters, shared_share
+from mutant.pool import Pool, accounted_parameters, shared_share
 from mutant.predict import Prediction, predict
 from mutant.roots import load_root
 from mutant.search.baselines import HEAD_ONLY, head_only
@@ -222,10 +222,14 @@ class System:
 
     def summary(self) -> tuple[TaskSummary, ...]:
         """What every task reached and costs, in the order of arrival."""
-        return tuple(self._summary(task.name) for task in self.store.tasks())
+        return self._summaries([task.name for task in self.store.tasks()])
 
-    def _summary(self, name: str) -> TaskSummary:
-        task, path, pool = self.store.task(name), self.store.best(name), self.store.pool()
+    def _summaries(self, names: Iterable[str]) -> tuple[TaskSummary, ...]:
+        pool = self.store.pool()
+        return tuple(self._summary(name, pool) for name in names)
+
+    def _summary(self, name: str, pool: Pool) -> TaskSummary:
+        task, path = self.store.task(name), next(iter(pool.of_task(name)), None)
         tested = [e for e in self.store.evaluations(name) if path and e.path == path.id and e.split == "test"]
         head = [b for b in self.store.baselines(name) if b.name == HEAD_ONLY]
         return TaskSummary(
@@ -254,7 +258,7 @@ class System:
     def _work_off(self, run: Run, loaded: dict[str, LoadedTask], engine: Engine) -> tuple[TaskSummary, ...]:
         with working(self.store, run, loaded, engine) as search:
             evolve(search, lambda: self._measure(search, loaded))
-        return tuple(self._summary(name) for name in loaded)
+        return self._summaries(loaded)
 
     def _measure(self, search: Search, loaded: Mapping[str, LoadedTask]) -> None:
         """Test every task's path, and the head-only baseline of those that have none yet if the run asks for it."""

@@ -12,7 +12,7 @@ from mutant.component import Arrays, Component
 from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.pool import Pool
-from mutant.storage import births, candidates, catalog, facts, lineage, migrate, paths, runs, weights
+from mutant.storage import births, candidates, catalog, facts, lineage, migrate, paths, runs, tally, weights
 from mutant.storage.engine import connect, revision
 from mutant.storage.faults import decoding, translated
 from mutant.storage.locks import BUSY_SECONDS, WRITES
@@ -190,6 +190,11 @@ class Store:
             key = runs.winners(connection, TaskRow.name == task).get(task)
             return None if key is None else paths.load_paths(connection, PathRow.key == key)[0]
 
+    def learnt(self) -> tuple[str, ...]:
+        """The tasks that have a best path, in order of arrival."""
+        with self.reading() as connection:
+            return tuple(runs.winners(connection))
+
     def pool(self) -> Pool:
         """The root and every task's best path, in the order in which the tasks came."""
         with self.reading() as connection:
@@ -253,6 +258,16 @@ class Store:
         """The segment's candidates by (generation, child)."""
         with self.reading() as connection:
             return candidates.load_candidates(connection, segment)
+
+    def tallies(self) -> dict[SegmentKey, tally.Tally]:
+        """What became of the candidates of every segment that has any, counted."""
+        with self.reading() as connection:
+            return tally.tallies(connection)
+
+    def last_failures(self, most: int) -> tuple[tally.Failure, ...]:
+        """The latest candidates that could not be trained, oldest first."""
+        with self.reading() as connection:
+            return tally.last_failures(connection, most)
 
     def commit_outcome(self, segment: SegmentKey, generation: int, child: int, outcome: Outcome) -> None:
         """Write all that came of a candidate; the same outcome again changes nothing, another raises Conflict."""
