@@ -133,6 +133,11 @@ def show_report(report: "Report") -> None:
             ([short(found.digest), found.spec, found.reason] for found in report.damaged),
         )
     say()
+    if report.components_collected:
+        say(
+            f"Collected by mutant gc, and no damage: {plural(report.components_collected, 'component')} of "
+            f"{plural(report.paths_collected, 'path')} that lost."
+        )
     say(f"{plural(report.components_checked, 'component')} checked, {len(report.damaged)} damaged. {_sum(report)}")
 
 

@@ -45,15 +45,26 @@ def plot(
 
 
 def export(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system: mutant list.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system; with --system, the directory.")],
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="A new or empty directory.", show_default=False)
+    ] = None,
+    whole: Annotated[bool, typer.Option("--system", help="The whole system: mutant export --system DIR.")] = False,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Write a task's model as safetensors, config and model card, complete by itself."""
+    """Write a task's model as safetensors, config, model card and lineage, or a whole system: complete by itself."""
+    from mutant.tasks.errors import UserError
+
+    if whole == (directory is not None):
+        raise UserError(
+            "A whole system takes a directory and no task." if whole else "There is no directory to write to.",
+            hint="Write: mutant export TASK DIR, or: mutant export --system DIR",
+        )
     with opened(db, read_only=True) as system:
-        written = system.export(task, directory)
+        written = system.export(None if whole else task, directory or task)
+    files = sorted(file.name for file in written.iterdir())
     if as_json:
-        emit({"task": task, "directory": str(written), "files": sorted(file.name for file in written.iterdir())})
+        emit({"task": None if whole else task, "directory": str(written), "files": files})
     else:
-        say(f"Wrote {directory}: {', '.join(sorted(file.name for file in written.iterdir()))}")
+        say(f"Wrote {directory or task}: {', '.join(files)}")

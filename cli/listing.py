@@ -1,4 +1,4 @@
-"""What the system has learnt: `mutant list`, `mutant show`, `mutant lineage`."""
+"""What the system has learnt: `mutant list`, `mutant show`."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -9,7 +9,6 @@ from mutant.cli.display import Column, emit, facts, fixed, right, say, table
 from mutant.cli.opening import opened, reading
 from mutant.cli.options import Db, Json
 from mutant.cli.telling import next_for, path_facts, task_facts, trained_counts
-from mutant.cli.watching import changes
 from mutant.cli.words import UNKNOWN, count, first_few, percent, plural, short
 
 PANEL = "Looking"
@@ -18,7 +17,6 @@ PANEL = "Looking"
 def register(app: typer.Typer) -> None:
     app.command("list", rich_help_panel=PANEL)(list_)
     app.command(rich_help_panel=PANEL)(show)
-    app.command(rich_help_panel=PANEL)(lineage)
 
 
 def list_(db: Db = None, as_json: Json = False) -> None:
@@ -176,60 +174,3 @@ def _whose(task: str | None) -> str:
 
 def _value(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-def lineage(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the system: mutant list.")],
-    db: Db = None,
-    as_json: Json = False,
-) -> None:
-    """Show where a task's model comes from: every ancestor with its mutations, and whose each component is."""
-    from mutant.tasks.errors import UserError
-
-    with reading(db) as store:
-        best = store.best(store.task(task).name)
-        if best is None:
-            raise UserError(f"Task '{task}' has no finished path yet.", hint=f"Next: {next_for(store, task)}")
-        ancestors = store.ancestors(best.id)
-        path = path_facts(store, best)
-    rows: list[dict[str, Any]] = [
-        {
-            "generations_back": back,
-            "path": one.id,
-            "task": one.task,
-            "quality": one.quality if one.task else None,
-            "mutations": changes(one.mutations) if one.task else "",
-            "trained": [part.slot for part in one.trained_here()] if one.task else [],
-        }
-        for back, one in enumerate(ancestors)
-    ]
-    if as_json:
-        emit({"task": task, "ancestors": rows, "parts": path["parts"]})
-        return
-    table(
-        [right("back"), fixed("path"), "task", right("val"), "mutations"],
-        (
-            [
-                str(row["generations_back"]),
-                short(row["path"]),
-                _whose(row["task"]),
-                percent(row["quality"]),
-                row["mutations"],
-            ]
-            for row in rows
-        ),
-    )
-    say()
-    table(
-        [fixed("slot"), right("parameters"), "trained by", fixed("in path"), "used by"],
-        (
-            [
-                part["slot"],
-                count(part["parameters"]),
-                _whose(part["task"]),
-                short(part["trained_by"]),
-                ", ".join(part["used_by"]) or UNKNOWN,
-            ]
-            for part in path["parts"]
-        ),
-    )

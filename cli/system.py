@@ -1,6 +1,7 @@
 """A system as a whole: `mutant init`, `mutant status`, `mutant digest`, `mutant db upgrade`."""
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from mutant.cli.words import count, listed, moment, percent, plural
 
 if TYPE_CHECKING:
     from mutant.storage.leases import Lease
-    from mutant.storage.records import CandidateRecord, Run, Segment
+    from mutant.storage.records import Run, Segment
     from mutant.storage.store import Store
+    from mutant.storage.tally import Tally
 
 PANEL = "The system"
 FAILURES_SHOWN = 5
@@ -103,7 +105,7 @@ def _system_words(system: dict[str, Any]) -> dict[str, str]:
 def status(db: Db = None, as_json: Json = False) -> None:
     """Show the system: its root, its runs and what became of their children, what to do next."""
     with reading(db) as store:
-        found = _status(store)
+        found = status_facts(store)
     if as_json:
         emit(found)
         return
@@ -186,35 +188,33 @@ def _run_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _status(store: "Store") -> dict[str, Any]:
+def status_facts(store: "Store") -> dict[str, Any]:
+    """The whole of `mutant status`, as plain data."""
+    from mutant.storage.tally import Tally
+
+    tallies = store.tallies()
     totals: Counter[str] = Counter()
-    failures: list[dict[str, Any]] = []
-    runs: list[dict[str, Any]] = []
-    for run in store.runs():
-        segments: list[dict[str, Any]] = []
-        for segment in run.segments:
-            records = store.candidates(segment.key)
-            totals.update(record.state for record in records)
-            failures += [_failure(segment, record) for record in records if record.state == "FAILED"]
-            segments.append(_segment(run, segment, records))
-        runs.append(
-            {
-                "run": run.id,
-                "state": run.state,
-                "started_at": run.started_at.isoformat(),
-                "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-                "segments": segments,
-            }
-        )
+    for tally in tallies.values():
+        totals.update(tally.states)
+    runs: list[dict[str, Any]] = [
+        {
+            "run": run.id,
+            "state": run.state,
+            "started_at": run.started_at.isoformat(),
+            "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+            "segments": [_segment(run, segment, tallies.get(segment.key, Tally())) for segment in run.segments],
+        }
+        for run in store.runs()
+    ]
     unfinished, holder = store.unfinished_run(), store.holder()
-    tasks = [task.name for task in store.tasks()]
-    pathless = [name for name in tasks if store.best(name) is None]
+    tasks, learnt = [task.name for task in store.tasks()], set(store.learnt())
+    pathless = [name for name in tasks if name not in learnt]
     return {
         "system": _system(store),
         "tasks": tasks,
         "candidates": dict(sorted(totals.items())),
         "runs": runs,
-        "failures": failures[-FAILURES_SHOWN:],
+        "failures": [asdict(failure) for failure in store.last_failures(FAILURES_SHOWN)],
         "at_work": None if holder is None else _at_work(store, holder, unfinished),
         "unfinished_run": None if unfinished is None else unfinished.id,
         "next": RESUME if unfinished else _next(tasks, pathless),
@@ -228,31 +228,18 @@ def _next(tasks: list[str], pathless: list[str]) -> str:
     return "mutant list" if tasks else ADD
 
 
-def _segment(run: "Run", segment: "Segment", records: "tuple[CandidateRecord, ...]") -> dict[str, Any]:
-    qualities = [record.quality for record in records if record.quality is not None]
+def _segment(run: "Run", segment: "Segment", tally: "Tally") -> dict[str, Any]:
     return {
         "index": segment.index,
         "task": segment.task,
         "visit": segment.visit,
         "state": segment.state,
-        "children": int(run.config.get("children", len(records))),
-        "done": sum(record.state in ("DONE", "FAILED") for record in records),
-        "failed": sum(record.state == "FAILED" for record in records),
-        "best": max(qualities, default=None),
+        "children": int(run.config.get("children", sum(tally.states.values()))),
+        "done": tally.done,
+        "failed": tally.states.get("FAILED", 0),
+        "best": tally.best,
         "winner": segment.winner,
-        "seconds": round(sum(record.cost.seconds for record in records), 3),
-    }
-
-
-def _failure(segment: "Segment", record: "CandidateRecord") -> dict[str, Any]:
-    return {
-        "run": segment.run,
-        "task": segment.task,
-        "generation": record.generation,
-        "child": record.child,
-        "failure": record.failure or "",
-        "reason": record.reason or "",
-        "seconds": record.cost.seconds,
+        "seconds": round(tally.seconds, 3),
     }
 
 

@@ -138,6 +138,26 @@ def nearest_head(ancestry: Sequence[Path], features: int) -> Part | None:
     return next((head for head in heads if head.spec["features_in"] == features), None)
 
 
+def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:
+    """Every part that a descendant of `ancestry[0]` can ever take from it or from its ancestors.
+
+    These are its own, for each slot of the root the nearest ancestor's of the root's shape (a restored block), and the
+    nearest head of each shape in its task's unbroken line. A descendant comes before them in its own ancestry, so
+    that this set, once kept, stays enough.
+    """
+    parent, root = ancestry[0], ancestry[-1]
+    wanted = {(part.slot, part.spec) for part in root.parts if part.slot != HEAD}
+    nearest: dict[object, Part] = {}
+    for path in ancestry:
+        for part in path.parts:
+            if (part.slot, part.spec) in wanted:
+                nearest.setdefault((part.slot, part.spec), part)
+    for path in takewhile(lambda path: path.task == parent.task, ancestry):
+        if HEAD in path.slots:
+            nearest.setdefault(path.slots[HEAD].spec, path.slots[HEAD])
+    return tuple(dict.fromkeys((*parent.parts, *nearest.values())))
+
+
 def _hyperparameters(parent: Path, mutations: Sequence[Mutation]) -> Hyperparameters:
     hyperparameters = parent.hyperparameters
     for mutation in mutations:

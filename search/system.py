@@ -1,7 +1,7 @@
 """A system from Python: create it, grow it by tasks, resume, predict, evaluate, verify. The command line calls it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Self
@@ -10,7 +10,7 @@ from mutant import __version__, backend
 from mutant.answers import Images, Logits, answer
 from mutant.component import Component
 from mutant.path import Path
-from mutant.pool import accounted_parameters, shared_share
+from mutant.pool import Pool, accounted_parameters, shared_share
 from mutant.predict import Prediction, predict
 from mutant.roots import load_root
 from mutant.search.baselines import HEAD_ONLY, head_only
@@ -21,10 +21,14 @@ from mutant.search.evolve import Search, evolve
 from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, leased, reload, working
 from mutant.search.resuming import changed
 from mutant.search.starting import root_path, system_info
-from mutant.storage.export import export_task
+from mutant.storage.collection import Collection, gc
+from mutant.storage.export import export_system, export_task
+from mutant.storage.importing import Imported, import_tasks
 from mutant.storage.records import Baseline, Evaluation, Run
+from mutant.storage.removal import Removal, remove
 from mutant.storage.store import Store
 from mutant.storage.verify import Report, verify
+from mutant.storage.whole import open_source
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
 from mutant.tasks.uri import default_name, parse
@@ -195,9 +199,29 @@ class System:
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
 
-    def export(self, task: str, directory: str | os.PathLike[str]) -> FilePath:
-        """Write a task's path as safetensors, config and model card."""
+    def export(self, task: str | None, directory: str | os.PathLike[str]) -> FilePath:
+        """Write a task's path as safetensors, config, model card and lineage; None: the whole system."""
+        if task is None:
+            return export_system(self.store, FilePath(directory))
         return export_task(self.store, task, FilePath(directory))
+
+    def import_(
+        self, source: str | os.PathLike[str], tasks: Sequence[str] = (), *, name: str | None = None
+    ) -> tuple[Imported, ...]:
+        """Bring tasks of another system (a database, or what `export` wrote) into this one, all of them or none.
+
+        `name` renames a single one. A task that is here already with the same model changes nothing.
+        """
+        with open_source(os.fspath(source)) as theirs:
+            return import_tasks(theirs, self.store, tasks, name=name)
+
+    def remove(self, task: str, *, force: bool = False) -> Removal:
+        """Take a task out of what answers; the others go on unchanged. `force`: also when others build on it."""
+        return remove(self.store, task, force=force)
+
+    def gc(self, *, dry_run: bool = False) -> Collection:
+        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer."""
+        return gc(self.store, dry_run=dry_run)
 
     def best(self, task: str) -> Path:
         """The path that answers for a task."""
@@ -209,10 +233,14 @@ class System:
 
     def summary(self) -> tuple[TaskSummary, ...]:
         """What every task reached and costs, in the order of arrival."""
-        return tuple(self._summary(task.name) for task in self.store.tasks())
+        return self._summaries([task.name for task in self.store.tasks()])
 
-    def _summary(self, name: str) -> TaskSummary:
-        task, path, pool = self.store.task(name), self.store.best(name), self.store.pool()
+    def _summaries(self, names: Iterable[str]) -> tuple[TaskSummary, ...]:
+        pool = self.store.pool()
+        return tuple(self._summary(name, pool) for name in names)
+
+    def _summary(self, name: str, pool: Pool) -> TaskSummary:
+        task, path = self.store.task(name), next(iter(pool.of_task(name)), None)
         tested = [e for e in self.store.evaluations(name) if path and e.path == path.id and e.split == "test"]
         head = [b for b in self.store.baselines(name) if b.name == HEAD_ONLY]
         return TaskSummary(
@@ -241,7 +269,7 @@ class System:
     def _work_off(self, run: Run, loaded: dict[str, LoadedTask], engine: Engine) -> tuple[TaskSummary, ...]:
         with working(self.store, run, loaded, engine) as search:
             evolve(search, lambda: self._measure(search, loaded))
-        return tuple(self._summary(name) for name in loaded)
+        return self._summaries(loaded)
 
     def _measure(self, search: Search, loaded: Mapping[str, LoadedTask]) -> None:
         """Test every task's path, and the head-only baseline of those that have none yet if the run asks for it."""

@@ -31,6 +31,20 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
+def system_card(info: SystemInfo, tasks: Sequence[Task]) -> str:
+    """What an exported system is and how to use it."""
+    listed = [f"- {task.name}: {len(task.class_names)} classes; licence {task.licence or 'unknown'}" for task in tasks]
+    use = ["```", "mutant --db system.db list", "mutant --db system.db predict TASK image.png", "```"]
+    sections = [
+        f"# A multitask image model of {len(tasks)} tasks",
+        f"Grown by mutant from {info.root}; `system.db` is all of it.",
+        _section("Use", use),
+        _section("Tasks", listed),
+        _section("Licences", [f"- {info.root}: {info.licence} (from {info.source})"]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
 def _section(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"## {title}", "", *lines])
 

@@ -1,6 +1,6 @@
 """The system's own row and its tasks."""
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, true
 
 from mutant.storage.checks import checked
 from mutant.storage.records import SystemInfo, now
@@ -50,7 +50,13 @@ def load_system(connection: Connection) -> tuple[SystemInfo, int]:
 
 def add_task(connection: Connection, task: Task) -> None:
     """Write a task; the same one again changes nothing, another one of its name raises Conflict."""
-    fingerprint = connection.scalar(select(TaskRow.fingerprint).where(TaskRow.name == task.name))
+    there = select(TaskRow.fingerprint, TaskRow.removed_at).where(TaskRow.name == task.name)
+    fingerprint, removed_at = connection.execute(there).one_or_none() or (None, None)
+    if removed_at is not None:
+        raise Conflict(
+            f"The name '{task.name}' belongs to a removed task, whose lineage goes on bearing it.",
+            hint=f"Give this one another name with --name, or bring the old one back: mutant rm {task.name} --undo",
+        )
     if fingerprint == task.fingerprint:
         return
     if fingerprint is not None:
@@ -70,26 +76,34 @@ def add_task(connection: Connection, task: Task) -> None:
     connection.execute(row)
 
 
-def load_tasks(connection: Connection) -> tuple[Task, ...]:
-    return tuple(Task.from_json(data) for data in connection.scalars(select(TaskRow.data).order_by(TaskRow.position)))
+ACTIVE = TaskRow.removed_at.is_(None)
+"""Condition: tasks that were not removed."""
+
+
+def load_tasks(connection: Connection, *, removed: bool = False) -> tuple[Task, ...]:
+    """The tasks in order of arrival; `removed`: also those that only lineage knows still."""
+    query = select(TaskRow.data).where(true() if removed else ACTIVE).order_by(TaskRow.position)
+    return tuple(Task.from_json(data) for data in connection.scalars(query))
 
 
 def load_task(connection: Connection, name: str) -> Task:
-    data = connection.scalar(select(TaskRow.data).where(TaskRow.name == name))
+    data = connection.scalar(select(TaskRow.data).where(TaskRow.name == name, ACTIVE))
     if data is None:
         raise unknown_task(connection, name)
     return Task.from_json(data)
 
 
 def task_key(connection: Connection, name: str) -> int:
-    key = connection.scalar(select(TaskRow.key).where(TaskRow.name == name))
+    key = connection.scalar(select(TaskRow.key).where(TaskRow.name == name, ACTIVE))
     if key is None:
         raise unknown_task(connection, name)
     return key
 
 
 def unknown_task(connection: Connection, name: str) -> UserError:
-    names = list(connection.scalars(select(TaskRow.name)))
+    if connection.scalar(select(TaskRow.key).where(TaskRow.name == name)) is not None:
+        return UserError(f"Task '{name}' was removed.", hint=f"Bring it back, if it can be: mutant rm {name} --undo")
+    names = list(connection.scalars(select(TaskRow.name).where(ACTIVE)))
     if not names:
         return UserError(f"Unknown task '{name}': this system has none yet.", hint="Add one with: mutant add URI")
     return unknown("task", name, names, see="mutant list")

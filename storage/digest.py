@@ -41,6 +41,8 @@ def _rows(connection: Connection) -> Iterator[list[Any]]:
     yield ["system", {k: v for k, v in asdict(info).items() if k != "created_at"}, root]
     tasks = select(TaskRow.position, TaskRow.name, TaskRow.uri, TaskRow.fingerprint, TaskRow.data)
     yield from (["task", *task] for task in connection.execute(tasks.order_by(TaskRow.position)))
+    removed = select(TaskRow.name).where(TaskRow.removed_at.is_not(None)).order_by(TaskRow.position)
+    yield from (["removed", name] for name in connection.scalars(removed))
     yield from (_run(run) for run in all_runs)
     for run in all_runs:
         for segment in run.segments:

@@ -36,6 +36,15 @@ def connect(url: URL, *, read_only: bool = False, create: bool = False, busy_sec
     return postgresql.connect(url, read_only=read_only, busy_seconds=busy_seconds)
 
 
+def reclaim(url: URL) -> tuple[int, int]:
+    """Give the space of deleted weights back, outside of any transaction; bytes before and after.
+
+    A file becomes smaller; a server keeps the space for what is written next. Raises UserError when it cannot be done
+    now; the database is whole all the same.
+    """
+    return sqlite.reclaim(url) if _embedded(url) else postgresql.reclaim(url)
+
+
 def has_tables(connection: Connection) -> bool:
     """Whether the database holds tables, ours or others."""
     return sqlite.has_tables(connection) if is_sqlite(connection) else postgresql.has_tables(connection)

@@ -1,10 +1,16 @@
-"""A task's path as a directory that is complete by itself: weights, configuration and model card."""
+"""Directories that are complete by themselves: of a task, its weights, configuration, model card and lineage; of a
+system, all of it.
+
+`model.safetensors` holds the path's arrays as `SLOT/NAME`; `config.json` (format 1) says what they are, how to prepare
+an image, the task, the lineage and the accuracies; `README.md` is the model card; `system.db` is a SQLite database of
+mutant, from which `mutant import` brings the task into another system.
+"""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,11 +20,13 @@ from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import from_dict, to_dict
 from mutant.path import Part, Path
 from mutant.storage import weights
-from mutant.storage.card import model_card
+from mutant.storage.card import model_card, system_card
 from mutant.storage.checks import checked
 from mutant.storage.faults import DECODING
+from mutant.storage.portable import portable_info, portable_task
 from mutant.storage.records import Evaluation, SystemInfo
 from mutant.storage.store import Store
+from mutant.storage.whole import SYSTEM, copy_system, extract_task
 from mutant.tasks.errors import UserError
 from mutant.tasks.task import Task
 
@@ -53,23 +61,31 @@ def export_task(store: Store, task: str, directory: FilePath | str) -> FilePath:
         raise UserError(f"Task '{task}' has no trained path yet.", hint=f"Train one with: mutant evolve {task}")
     _check_target(target)
     components = store.components(part.digest for part in path.parts)
-    lineage, tasks = store.ancestors(path.id), {known.name: known for known in store.tasks()}
+    info, wanted = portable_info(store.info), portable_task(wanted)
+    lineage, tasks = store.ancestors(path.id), {known.name: known for known in store.tasks(removed=True)}
     evaluations = [e for e in store.evaluations(task) if e.path == path.id]
     arrays = {
         f"{part.slot}/{name}": array for part in path.parts for name, array in components[part.digest].arrays.items()
     }
-    config = _config(store.info, wanted, path, lineage, evaluations)
+    config = _config(info, wanted, path, lineage, evaluations)
     files = {
         MODEL: weights.encode(arrays),
         CONFIG: (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        CARD: model_card(store.info, wanted, path, lineage, evaluations, tasks).encode(),
+        CARD: model_card(info, wanted, path, lineage, evaluations, tasks).encode(),
     }
-    try:
-        _write(target, files)
-    except OSError as error:
-        raise UserError(
-            f"'{directory}' cannot be written: {error.strerror}.", hint="Nothing was left there."
-        ) from error
+    _write(target, files, lambda file: extract_task(store, task, file))
+    return target
+
+
+def export_system(store: Store, directory: FilePath | str) -> FilePath:
+    """Write the whole system to `directory`, whole or not at all; the directory.
+
+    Raises UserError for a directory that is not empty, or a full disk.
+    """
+    target = FilePath(directory).expanduser().absolute()
+    _check_target(target)
+    files = {CARD: system_card(portable_info(store.info), store.tasks()).encode()}
+    _write(target, files, lambda file: copy_system(store, file))
     return target
 
 
@@ -81,11 +97,20 @@ def _check_target(target: FilePath) -> None:
         raise UserError(f"'{target}' is not a directory.", hint="Name a new one.")
 
 
-def _write(target: FilePath, files: Mapping[str, bytes]) -> None:
-    """Write the files to a directory beside `target`, then give it that name: it is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = FilePath(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+def _write(target: FilePath, files: Mapping[str, bytes], database: Callable[[FilePath], None]) -> None:
+    """Write the files and the database to a directory beside `target`, then give it that name: it is there whole or
+    not at all."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = FilePath(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        _fill(beside, target, files, database)
+    except OSError as error:
+        raise UserError(f"'{target}' cannot be written: {error.strerror}.", hint="Nothing was left there.") from error
+
+
+def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], database: Callable[[FilePath], None]) -> None:
+    try:
+        database(beside / SYSTEM)
         for name, data in files.items():
             with (beside / name).open("wb") as file:
                 file.write(data)

@@ -22,9 +22,11 @@ def golden_blob(golden: Golden) -> Blob:
 def write_golden(connection: Connection, path: str, golden: Golden, blob: Blob) -> None:
     """Keep a path's outputs. The first ones stay: they are what later ones are compared with."""
     key = path_key(connection, path)
-    if connection.scalar(select(GoldenRow.path_key).where(GoldenRow.path_key == key)) is not None:
+    there = connection.scalar(select(GoldenRow.digest).where(GoldenRow.path_key == key))
+    if there in (None, blob.digest):  # the row may be there without its weights: they can have been collected
+        weights.put(connection, [blob])
+    if there is not None:
         return
-    weights.put(connection, [blob])
     row = insert(GoldenRow).values(
         path_key=key,
         digest=blob.digest,

@@ -11,12 +11,10 @@ from mutant.component import Spec
 from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Mutation, from_dict
 from mutant.path import Part, Path
-from mutant.storage import weights
+from mutant.storage import identity, weights
 from mutant.storage.checks import checked
 from mutant.storage.schema import CandidateRow, ComponentRow, MutationRow, PartRow, PathRow, TaskRow, TraceRow
 from mutant.tasks.errors import UserError
-
-_HEX = frozenset("0123456789abcdef")
 
 
 def path_keys(connection: Connection, ids: Iterable[str]) -> dict[str, int]:
@@ -41,17 +39,7 @@ def unknown_path(id_: str) -> UserError:
 
 def full_id(connection: Connection, id_or_prefix: str) -> str:
     """The one path id that begins so. Raises UserError when there is none, or more than one."""
-    prefix = id_or_prefix.strip().lower()
-    if not prefix or not set(prefix) <= _HEX:
-        raise unknown_path(id_or_prefix)
-    query = select(PathRow.id).where(PathRow.id >= prefix, PathRow.id < f"{prefix}g").order_by(PathRow.id).limit(4)
-    ids = list(connection.scalars(query))
-    if not ids:
-        raise unknown_path(id_or_prefix)
-    if len(ids) > 1 and ids[0] != prefix:
-        several = ", ".join(id_[: len(prefix) + 6] for id_ in ids)
-        raise UserError(f"More than one path's id begins with '{prefix}': {several}.", hint="Give more of it.")
-    return ids[0]
+    return identity.full_id(connection, PathRow.id, "path", id_or_prefix, see="mutant list")
 
 
 def load_paths(connection: Connection, where: ColumnElement[bool] | None = None) -> tuple[Path, ...]:

@@ -7,6 +7,10 @@ class Conflict(UserError):
     """What was to be written contradicts what is written already, or itself."""
 
 
+class Collected(UserError):
+    """Weights that were asked for are gone by intention: `mutant gc` dropped them."""
+
+
 class Damaged(UserError):
     """The database's content cannot be what was written."""
 

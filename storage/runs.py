@@ -39,11 +39,11 @@ def load_segments(connection: Connection, where: ColumnElement[bool] | None = No
 
 
 def winners(connection: Connection, where: ColumnElement[bool] | None = None) -> dict[str, int]:
-    """Key of the best path of every task that has one, in the order in which the tasks came."""
+    """Key of the best path of every active task that has one, in the order in which the tasks came."""
     query = (
         select(TaskRow.name, SegmentRow.winner_key)
         .join(TaskRow, TaskRow.key == SegmentRow.task_key)
-        .where(SegmentRow.state == "finished", SegmentRow.winner_key.is_not(None))
+        .where(SegmentRow.state == "finished", SegmentRow.winner_key.is_not(None), TaskRow.removed_at.is_(None))
         .where(true() if where is None else where)
         .order_by(TaskRow.position, SegmentRow.run, SegmentRow.segment)
     )

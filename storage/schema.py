@@ -61,7 +61,11 @@ Name = String(255)
 
 
 class TaskRow(Base):
-    """A task; `position` is its place in the order of arrival, `data` the whole of it as JSON."""
+    """A task; `position` is its place in the order of arrival, `data` the whole of it as JSON.
+
+    A task that was removed (or came only as the maker of an imported task's components) has `removed_at`: its row
+    stays, because lineage names it.
+    """
 
     __tablename__ = "tasks"
 
@@ -72,6 +76,7 @@ class TaskRow(Base):
     fingerprint: Mapped[str] = mapped_column(Digest)
     data: Mapped[dict[str, Any]]
     added_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
 
 class WeightsRow(Base):
@@ -83,6 +88,16 @@ class WeightsRow(Base):
     digest: Mapped[str] = mapped_column(Digest, unique=True)
     n_bytes: Mapped[int] = mapped_column(BigInteger)
     data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CollectedRow(Base):
+    """Weights that the collector dropped, by digest: missing for a reason, and not by damage."""
+
+    __tablename__ = "collected"
+
+    digest: Mapped[str] = mapped_column(Digest, primary_key=True)
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime]
 
 
 class ComponentRow(Base):
@@ -125,12 +140,15 @@ class PartRow(Base):
     """One component in its place on a path; `maker_key` is the path whose training made it (None: pretrained)."""
 
     __tablename__ = "path_parts"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
+    __table_args__ = (
+        Index("ix_path_parts_component_key_path_key", "component_key", "path_key"),
+        {"sqlite_with_rowid": False},
+    )
 
     path_key: Mapped[int] = mapped_column(ForeignKey("paths.key"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     slot: Mapped[str] = mapped_column(String(64))
-    component_key: Mapped[int] = mapped_column(ForeignKey("components.key"), index=True)
+    component_key: Mapped[int] = mapped_column(ForeignKey("components.key"))
     depth: Mapped[int]
     maker_key: Mapped[int | None] = mapped_column(ForeignKey("paths.key"))
     trace_key: Mapped[int | None] = mapped_column(ForeignKey("traces.key"))

@@ -49,6 +49,17 @@ def mark(connection: Connection) -> None:
     connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def reclaim(url: URL) -> tuple[int, int]:
+    """As `engine.reclaim`: the file is written anew without its empty pages, which needs as much free space again."""
+    path = database_file(url)
+    with translated(url), closing(_writable(path, BUSY_SECONDS, create=False)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = path.stat().st_size
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before, path.stat().st_size
+
+
 def connect(url: URL, *, read_only: bool = False, create: bool = False, busy_seconds: float = BUSY_SECONDS) -> Engine:
     """As `engine.connect`; `create` makes the file."""
     path = database_file(url)

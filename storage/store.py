@@ -12,7 +12,7 @@ from mutant.component import Arrays, Component
 from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.pool import Pool
-from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, weights
+from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
 from mutant.storage.engine import connect, revision
 from mutant.storage.faults import decoding, translated
 from mutant.storage.locks import BUSY_SECONDS, WRITES
@@ -160,10 +160,10 @@ class Store:
         with self.writing() as connection:
             catalog.add_task(connection, task)
 
-    def tasks(self) -> tuple[Task, ...]:
-        """All tasks in order of arrival."""
+    def tasks(self, *, removed: bool = False) -> tuple[Task, ...]:
+        """The tasks in order of arrival; `removed`: also those that only lineage knows still."""
         with self.reading() as connection:
-            return catalog.load_tasks(connection)
+            return catalog.load_tasks(connection, removed=removed)
 
     def task(self, name: str) -> Task:
         """The task called `name`; raises UserError with the nearest name."""
@@ -208,6 +208,11 @@ class Store:
             catalog.task_key(connection, task)
             key = runs.winners(connection, TaskRow.name == task).get(task)
             return None if key is None else paths.load_paths(connection, PathRow.key == key)[0]
+
+    def learnt(self) -> tuple[str, ...]:
+        """The tasks that have a best path, in order of arrival."""
+        with self.reading() as connection:
+            return tuple(runs.winners(connection))
 
     def pool(self) -> Pool:
         """The root and every task's best path, in the order in which the tasks came."""
@@ -279,6 +284,16 @@ class Store:
             raise Conflict("A candidate is leased by who holds the system's lease.")
         with self.changing() as connection:
             return candidates.lease(connection, segment, generation, child, self.lease.token, worker)
+
+    def tallies(self) -> dict[SegmentKey, tally.Tally]:
+        """What became of the candidates of every segment that has any, counted."""
+        with self.reading() as connection:
+            return tally.tallies(connection)
+
+    def last_failures(self, most: int) -> tuple[tally.Failure, ...]:
+        """The latest candidates that could not be trained, oldest first."""
+        with self.reading() as connection:
+            return tally.last_failures(connection, most)
 
     def commit_outcome(
         self, segment: SegmentKey, generation: int, child: int, outcome: Outcome, *, attempt: int | None = None

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from mutant.component import Component
 from mutant.path import Path
 from mutant.storage import weights
+from mutant.storage.collection import collected
 from mutant.storage.faults import DECODING
 from mutant.storage.records import Golden
 from mutant.storage.refusals import Damaged
-from mutant.storage.schema import ComponentRow, PathRow
+from mutant.storage.schema import CollectedRow, ComponentRow, PathRow
 from mutant.storage.store import Store
 
 Forward = Callable[[Path, Mapping[str, Component], np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -50,11 +51,17 @@ class TaskReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All that `verify` found."""
+    """All that `verify` found.
+
+    `components_collected` were dropped by `mutant gc` and are not damage; `paths_collected` lost, used one of them, and
+    are known by their lineage alone.
+    """
 
     tasks: tuple[TaskReport, ...]
     components_checked: int
     damaged: tuple[DamagedComponent, ...]
+    components_collected: int = 0
+    paths_collected: int = 0
 
     @property
     def ok(self) -> bool:
@@ -82,9 +89,12 @@ def verify(
     checker.check(part.digest for part in store.root().parts)
     if everything:
         with store.reading() as connection:
-            every = list(connection.scalars(select(ComponentRow.digest).order_by(ComponentRow.key)))
+            gone = select(CollectedRow.digest).where(CollectedRow.digest == ComponentRow.digest).exists()
+            every = list(connection.scalars(select(ComponentRow.digest).where(~gone).order_by(ComponentRow.key)))
         checker.check(every)
-    return Report(tuple(reports), len(checker.checked), tuple(checker.damaged.values()))
+    with store.reading() as connection:
+        components, paths = collected(connection)
+    return Report(tuple(reports), len(checker.checked), tuple(checker.damaged.values()), components, paths)
 
 
 class _Checker:

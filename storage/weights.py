@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from safetensors import deserialize  # pyright: ignore[reportUnknownVariableType]
 from safetensors.numpy import save
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.storage.checks import checked
-from mutant.storage.refusals import Damaged
-from mutant.storage.schema import ComponentRow, WeightsRow
+from mutant.storage.refusals import Collected, Damaged
+from mutant.storage.schema import CollectedRow, ComponentRow, WeightsRow
 from mutant.tasks.errors import UserError
 
 _tensors: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = deserialize
@@ -104,6 +104,7 @@ def put(connection: Connection, blobs: Iterable[Blob]) -> None:
             connection.execute(
                 insert(WeightsRow).values(digest=digest, n_bytes=len(blob.data), data=blob.data),
             )
+            connection.execute(delete(CollectedRow).where(CollectedRow.digest == digest))
 
 
 def specs(connection: Connection, digests: Sequence[str]) -> dict[str, Spec]:
@@ -135,7 +136,7 @@ def read_components(connection: Connection, digests: Iterable[str]) -> dict[str,
         found[digest] = component
     for digest in wanted:
         if digest not in found:
-            raise _missing(digest, str(kinds.get(digest, "unknown component")))
+            raise _missing(connection, digest, str(kinds.get(digest, "unknown component")))
     return {digest: found[digest] for digest in wanted}
 
 
@@ -145,7 +146,7 @@ def read_arrays(connection: Connection, spec: Spec, digest: str) -> Mapping[str,
         arrays = decode(data)
         _check(content_digest(spec, arrays), digest, spec.kind)
         return arrays
-    raise _missing(digest, spec.kind)
+    raise _missing(connection, digest, spec.kind)
 
 
 def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
@@ -162,7 +163,13 @@ def _check(found: str, wanted: str, what: str) -> None:
         )
 
 
-def _missing(digest: str, what: str) -> Damaged:
+def _missing(connection: Connection, digest: str, what: str) -> UserError:
+    collected = connection.scalar(select(CollectedRow.at).where(CollectedRow.digest == digest))
+    if collected is not None:
+        return Collected(
+            f"The weights of {what} with the digest {digest[:12]} were collected on {collected:%Y-%m-%d}.",
+            hint="They belonged to a path that lost; its row of lineage stays.",
+        )
     return Damaged(
         f"The weights of {what} with the digest {digest[:12]} are not in the database.",
         hint="Restore it from a copy. What else is missing: mutant verify",

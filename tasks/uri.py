@@ -77,6 +77,17 @@ def parse(text: str) -> TaskURI:
     return TaskURI(scheme, target, _parse_options(scheme, query))
 
 
+def portable(text: str) -> str:
+    """The URI `text` without the directories of this machine: a file by its name, no `data_dir`.
+
+    >>> portable("csv:/home/ann/pets/pets.csv?label=kind"), portable("tfds:mnist?data_dir=/data/tfds")
+    ('csv:pets.csv?label=kind', 'tfds:mnist')
+    """
+    uri = parse(text)
+    target = Path(uri.target).name or uri.target if uri.scheme in FILE_SCHEMES else uri.target
+    return str(TaskURI(uri.scheme, target, tuple(option for option in uri.options if option[0] != "data_dir")))
+
+
 def default_name(uri: TaskURI) -> str:
     """A short name for the task: of the file, data set or sample, in lower case.
 

@@ -23,8 +23,9 @@ COMMANDS = {
     "The system": {"init", "status", "digest", "db"},
     "What there is": {"roots", "tasks", "presets"},
     "Growing": {"add", "evolve", "resume", "abandon"},
-    "Looking": {"list", "show", "lineage"},
+    "Looking": {"list", "show", "lineage", "blame", "impact", "diff"},
     "Using": {"predict", "evaluate", "verify", "plot", "export"},
+    "Keeping": {"rm", "gc", "import"},
 }
 
 

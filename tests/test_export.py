@@ -2,18 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from storage_samples import forward, grow, new_store, sample_task
+from storage_samples import counts, forward, grow, grow_segment, new_store, sample_task
 
-from mutant.storage.export import CARD, CONFIG, MODEL, export_task, load_export
+from mutant.storage.digest import digest
+from mutant.storage.export import CARD, CONFIG, MODEL, export_system, export_task, load_export
 from mutant.storage.records import Evaluation
 from mutant.storage.store import Store
+from mutant.storage.verify import verify
+from mutant.storage.whole import SYSTEM
 from mutant.tasks.errors import UserError
 
 
@@ -46,7 +49,7 @@ def test_what_an_export_says_of_itself(tmp_path: FilePath, store: Store) -> None
     assert best is not None
     store.record_evaluation(Evaluation(best.id, "b", "test", 0.625, 80, "f" * 64))
     made = export_task(store, "b", tmp_path / "deep" / "out")
-    assert sorted(path.name for path in made.iterdir()) == sorted([MODEL, CONFIG, CARD])
+    assert sorted(path.name for path in made.iterdir()) == sorted([MODEL, CONFIG, CARD, SYSTEM])
     config = json.loads((made / CONFIG).read_text())
     assert [part["slot"] for part in config["parts"]] == ["embedding", "block_00", "adapter_00", "norm", "head"]
     assert config["root"]["licence"] == "Apache-2.0"
@@ -57,6 +60,40 @@ def test_what_an_export_says_of_itself(tmp_path: FilePath, store: Store) -> None
     card = (made / CARD).read_text()
     for said in ("# b\n", "test: 0.6250 on 80", "Apache-2.0", "insert adapter of width 8", f"`{best.version}`", "CC0"):
         assert said in card
+
+
+def test_an_export_names_no_place_of_this_machine(tmp_path: FilePath) -> None:
+    with new_store(tmp_path) as store:
+        for number, scheme in enumerate(("folder", "csv", "arrays")):
+            task = replace(sample_task(scheme), uri=f"{scheme}:{tmp_path}/data/{number}.zip?train=x")
+            store.add_task(task)
+        store.add_task(replace(sample_task("tfds"), uri=f"tfds:mnist?data_dir={tmp_path}"))
+        grow(store, "folder", "csv", "arrays", "tfds")
+        export_task(store, "csv", tmp_path / "task")
+        export_task(store, "tfds", tmp_path / "other")
+        export_system(store, tmp_path / "whole")
+    for directory in ("task", "other", "whole"):
+        for file in (tmp_path / directory).iterdir():
+            assert str(tmp_path).encode() not in file.read_bytes(), file
+    with Store.open(str(tmp_path / "whole" / SYSTEM)) as copy:
+        assert copy.task("csv").uri == "csv:1.zip?train=x"
+
+
+def test_a_whole_system_is_an_ordinary_one(tmp_path: FilePath, new_database: Callable[[], str]) -> None:
+    """From either back end, with a run that is not finished, and to be gone on with."""
+    with new_store(new_database(), "a", "b") as store:
+        grow(store, "a", "b")
+        store.begin_run({}, ["a"])
+        made = export_system(store, tmp_path / "out")
+        assert sorted(path.name for path in made.iterdir()) == sorted([CARD, SYSTEM])
+        expected, everything = digest(store), counts(store)
+    with Store.open(str(made / SYSTEM)) as copy:
+        assert (digest(copy), counts(copy)) == (expected, everything)
+        assert verify(copy, forward, everything=True).ok
+        run = copy.unfinished_run()
+        assert run is not None
+        grow_segment(copy, run.segments[0].key, "a", copy.root(), seed=5)
+        copy.finish_run(run.id)
 
 
 def test_what_cannot_be_exported(tmp_path: FilePath, store: Store) -> None:

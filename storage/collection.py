@@ -1,0 +1,145 @@
+"""The garbage collector: it drops the weights of paths that lost and keeps every row of lineage.
+
+What is kept: of every active path, and of the root, all that it is made of with its momentum and its golden outputs,
+and all that a descendant of it can ever take from its ancestors (`blueprint.inheritable`). So every answer, every proof
+and every later run stay as they are; only a path that lost can no longer be computed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, delete, distinct, func, insert, literal, select
+
+from mutant.blueprint import inheritable
+from mutant.storage import runs
+from mutant.storage.engine import reclaim
+from mutant.storage.exclusive import exclusive
+from mutant.storage.lineage import ancestry, line_of
+from mutant.storage.paths import load_paths
+from mutant.storage.permit import collecting
+from mutant.storage.records import now
+from mutant.storage.schema import (
+    CollectedRow,
+    ComponentRow,
+    GoldenRow,
+    PartRow,
+    PathRow,
+    SystemRow,
+    TraceRow,
+    Utc,
+    WeightsRow,
+)
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+_AT_A_TIME = 5000
+"""Keys in one query."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a collection dropped (or would): how many components, traces and golden outputs, and their bytes.
+
+    `paths` counts those that can no longer be computed, `kept_bytes` is what stays. `database_bytes` is the size of the
+    database's weights before and after (None for a dry run); `note` says why their space was not given back.
+    """
+
+    components: int
+    traces: int
+    goldens: int
+    freed_bytes: int
+    kept_bytes: int
+    paths: int
+    database_bytes: tuple[int, int] | None = None
+    note: str = ""
+
+    @property
+    def dropped(self) -> int:
+        return self.components + self.traces + self.goldens
+
+
+def gc(store: Store, *, dry_run: bool = False) -> Collection:
+    """Drop what no active path needs, in one transaction, then give the space back.
+
+    Raises Conflict while a run is unfinished.
+    """
+    if dry_run:
+        with store.reading() as connection:
+            return _survey(connection)[0]
+    with store.writing() as connection:
+        exclusive(connection, "a collection")
+        found, keys = _survey(connection)
+        with collecting(connection):
+            _drop(connection, keys)
+    # Space is given back outside of the transaction, and what is loose beside the database would be swept here.
+    try:
+        return replace(found, database_bytes=reclaim(store.url))
+    except UserError as error:
+        return replace(found, note=f"The space was not given back yet: {error.message}")
+
+
+def _survey(connection: Connection) -> tuple[Collection, list[int]]:
+    """What can go: counted, and as keys of weights."""
+    keep = needed(connection)
+    gone: list[int] = []
+    dropped: set[str] = set()
+    freed = kept = 0
+    for key, digest, n_bytes in connection.execute(select(WeightsRow.key, WeightsRow.digest, WeightsRow.n_bytes)):
+        if digest in keep:
+            kept += n_bytes
+        else:
+            gone.append(key)
+            dropped.add(digest)
+            freed += n_bytes
+    components = _known(connection, ComponentRow, dropped)
+    traces = _known(connection, TraceRow, dropped)
+    paths = _paths_using(connection, components)
+    goldens = len(dropped) - len(components) - len(traces)
+    return Collection(len(components), len(traces), goldens, freed, kept, paths), gone
+
+
+def needed(connection: Connection) -> set[str]:
+    """Digests of all weights that stay."""
+    best = list(runs.winners(connection).values())
+    root = connection.execute(select(SystemRow.root_key)).scalar_one()
+    lines = select(PathRow.key, PathRow.parent_key).where(PathRow.key.in_([root, *best]))
+    lines = ancestry(lines.cte("lines", recursive=True))
+    known = {path.id: path for path in load_paths(connection, PathRow.key.in_(select(lines.c.key)))}
+    ids = connection.scalars(select(PathRow.id).where(PathRow.key.in_([root, *best])))
+    parts = {part for id_ in ids for part in inheritable(line_of(id_, known))}
+    goldens = connection.scalars(select(GoldenRow.digest).where(GoldenRow.path_key.in_(best)))
+    return {part.digest for part in parts} | {part.trace for part in parts if part.trace is not None} | set(goldens)
+
+
+def _known(connection: Connection, row: type[ComponentRow] | type[TraceRow], digests: set[str]) -> list[int]:
+    """Keys of the components or traces that `digests` name."""
+    return [key for key, digest in connection.execute(select(row.key, row.digest)) if digest in digests]
+
+
+def _paths_using(connection: Connection, components: Sequence[int]) -> int:
+    """How many paths use one of the components with these keys."""
+    using: set[int] = set()
+    for some in _pieces(components):
+        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some)).distinct()))
+    return len(using)
+
+
+def _drop(connection: Connection, keys: Sequence[int]) -> None:
+    """Delete weights, and remember that they were meant to go."""
+    row, at = WeightsRow, now()
+    for some in _pieces(keys):
+        remembered = select(row.digest, row.n_bytes, literal(at, Utc)).where(row.key.in_(some))
+        connection.execute(insert(CollectedRow).from_select(["digest", "n_bytes", "at"], remembered))
+        connection.execute(delete(row).where(row.key.in_(some)))
+
+
+def _pieces(keys: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (keys[start : start + _AT_A_TIME] for start in range(0, len(keys), _AT_A_TIME))
+
+
+def collected(connection: Connection) -> tuple[int, int]:
+    """How many components have been collected, and how many paths cannot be computed any more because of it."""
+    gone = select(ComponentRow.key).join(CollectedRow, CollectedRow.digest == ComponentRow.digest)
+    components = connection.scalar(select(func.count()).select_from(gone.subquery()))
+    using = select(func.count(distinct(PartRow.path_key))).where(PartRow.component_key.in_(gone))
+    return components or 0, connection.scalar(using) or 0

@@ -1,0 +1,113 @@
+"""Removing a task: it answers no more, and nothing that others use is touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.orm import aliased
+
+from mutant.storage import catalog, runs, weights
+from mutant.storage.exclusive import exclusive
+from mutant.storage.facts import load_golden, write_event
+from mutant.storage.paths import load_paths
+from mutant.storage.records import now
+from mutant.storage.refusals import Conflict
+from mutant.storage.schema import PartRow, PathRow, TaskRow
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+
+@dataclass(frozen=True)
+class Builder:
+    """An active task that builds on another: whether its path descends from one of the other's, and the slots in which
+    it uses components that the other trained."""
+
+    task: str
+    descends: bool
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What `remove` did. `builders` go on unchanged."""
+
+    task: str
+    builders: tuple[Builder, ...]
+
+
+def remove(store: Store, task: str, *, force: bool = False) -> Removal:
+    """Take a task out of what answers. Its rows of lineage stay, and its weights until the next `gc`.
+
+    Raises UserError, and changes nothing, for an unknown task, while a run is unfinished, and, without `force`, when
+    other tasks build on it.
+    """
+    with store.writing() as connection:
+        key = catalog.task_key(connection, task)
+        exclusive(connection, f"removing '{task}'")
+        builders = find_builders(connection, task, key)
+        if builders and not force:
+            raise Conflict(
+                f"Other tasks build on '{task}': {_told(builders)}. They would go on unchanged, "
+                f"because the components that they use stay.",
+                hint=f"Remove it all the same: mutant rm {task} --force",
+            )
+        connection.execute(update(TaskRow).where(TaskRow.key == key).values(removed_at=now()))
+        write_event(connection, None, "task removed", {"task": task})
+    return Removal(task, builders)
+
+
+def undo(store: Store, task: str) -> None:
+    """Bring a removed task back, as it was. Raises UserError when its weights have been collected since."""
+    with store.writing() as connection:
+        row = connection.execute(select(TaskRow.key, TaskRow.removed_at).where(TaskRow.name == task)).one_or_none()
+        if row is None:
+            raise catalog.unknown_task(connection, task)
+        if row.removed_at is None:
+            raise UserError(f"Task '{task}' is not removed.", hint=f"See: mutant show {task}")
+        exclusive(connection, f"bringing '{task}' back")
+        connection.execute(update(TaskRow).where(TaskRow.key == row.key).values(removed_at=None))
+        best = runs.winners(connection, TaskRow.key == row.key)
+        if not best:
+            raise UserError(
+                f"Task '{task}' was never learnt here; only its lineage is known.",
+                hint=f"Bring it in from a system that has it: mutant import SOURCE {task}",
+            )
+        (path,) = load_paths(connection, PathRow.key == best[task])
+        weights.read_components(connection, (part.digest for part in path.parts))
+        load_golden(connection, path.id)
+        write_event(connection, None, "task brought back", {"task": task})
+
+
+def find_builders(connection: Connection, task: str, key: int) -> tuple[Builder, ...]:
+    """The active tasks whose best paths descend from the task's paths or use components that these trained."""
+    best = {path: name for name, path in runs.winners(connection).items() if name != task}
+    lines = select(PathRow.key.label("best"), PathRow.key, PathRow.parent_key, PathRow.task_key)
+    lines = lines.where(PathRow.key.in_(list(best))).cte("lines", recursive=True)
+    above = select(lines.c.best, PathRow.key, PathRow.parent_key, PathRow.task_key)
+    lines = lines.union(above.where(PathRow.key == lines.c.parent_key))
+    descended = set(connection.scalars(select(lines.c.best).where(lines.c.task_key == key)))
+    maker = aliased(PathRow)
+    used = (
+        select(PartRow.path_key, PartRow.slot)
+        .join(maker, maker.key == PartRow.maker_key)
+        .where(PartRow.path_key.in_(list(best)), maker.task_key == key)
+        .order_by(PartRow.path_key, PartRow.position)
+    )
+    slots: dict[int, list[str]] = {}
+    for path, slot in connection.execute(used):
+        slots.setdefault(path, []).append(slot)
+    return tuple(
+        Builder(name, path in descended, tuple(slots.get(path, ())))
+        for path, name in best.items()
+        if path in descended or path in slots
+    )
+
+
+def _told(builders: Sequence[Builder], most: int = 3) -> str:
+    words = [f"{one.task} ({_how(one)})" for one in builders[:most]]
+    return ", ".join(words) + (f" and {len(builders) - most} more" if len(builders) > most else "")
+
+
+def _how(one: Builder) -> str:
+    used = f"uses {', '.join(one.slots[:3])}{', ...' if len(one.slots) > 3 else ''}"
+    return " and ".join(["descends from it"] * one.descends + [used] * bool(one.slots))
