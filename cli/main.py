@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mutant.cli import answering, catalogues, giving, growing, listing, quickstart, system
+from mutant.cli import answering, catalogues, comparing, giving, growing, listing, quickstart, reporting, system
 from mutant.cli.display import complain, say, tell
 from mutant.cli.stopping import Stopped
 from mutant.tasks.errors import UserError, printable
@@ -58,7 +58,7 @@ def globals_(
     context.obj = db
 
 
-for group in (quickstart, system, catalogues, growing, listing, answering, giving):
+for group in (quickstart, system, catalogues, growing, comparing, listing, reporting, answering, giving):
     group.register(app)
 
 

@@ -18,6 +18,7 @@ from mutant.search.workers import (
     ray_is_installed,
     start_evaluator,
 )
+from mutant.storage.images import TaskImages
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError, missing_extra
@@ -50,15 +51,22 @@ def check_workers(engine: Engine) -> None:
 
 
 def begin(
-    store: Store, tasks: Sequence[str], settings: Settings, *, new: Sequence[Task] = (), baseline: bool = False
+    store: Store,
+    tasks: Sequence[str],
+    settings: Settings,
+    *,
+    new: Sequence[Task] = (),
+    images: Sequence[TaskImages] = (),
+    baseline: bool = False,
 ) -> Run:
-    """A new run over `tasks`, recorded with all its settings and, in the same transaction, its `new` tasks.
+    """A new run over `tasks`, recorded with all its settings and, in the same transaction, its `new` tasks
+    and the hashes of their `images`.
 
     Raises `UserError` when another run is unfinished: one thing at a time.
     """
     check_no_open_run(store)
     config = configure(store, tuple(tasks), settings, baseline=baseline)
-    return store.begin_run(config.to_dict(), config.segments, new_tasks=new)
+    return store.begin_run(config.to_dict(), config.segments, new_tasks=new, images=images)
 
 
 def check_no_open_run(store: Store) -> None:

@@ -11,6 +11,7 @@ from mutant.tasks.errors import UserError, printable
 from mutant.tasks.examples import content_hash
 from mutant.tasks.images import ImageError
 from mutant.tasks.limits import Limits
+from mutant.tasks.perceptual import perceptual_hash
 from mutant.tasks.threads import map_indices
 
 SHOWN = 5
@@ -26,9 +27,10 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A readable image's hash, and its pixels when the budget allows to keep them."""
+    """A readable image's hashes of content and looks, and its pixels when the budget allows to keep them."""
 
     hash: str
+    looks: bytes
     pixels: Pixels | None
 
 
@@ -72,4 +74,4 @@ def _decode_one(content: Content, read: Reader, index: int, budget: Budget) -> D
         image = read(index)
     except ImageError as error:
         return Failure(content.name(index), str(error))
-    return Decoded(content_hash(image), image if budget.take(image.nbytes) else None)
+    return Decoded(content_hash(image), perceptual_hash(image), image if budget.take(image.nbytes) else None)
