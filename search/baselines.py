@@ -38,25 +38,31 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A kind of baseline and its budget: `candidates` children of the root (None: one per learning rate)."""
+
+    kind: Kind
+    training: Training
+    candidates: int | None = None
+    seed: int = 0
+
+
 def train_baseline(
-    kind: Kind,
+    plan: Plan,
     root: Path,
     loaded: LoadedTask,
-    training: Training,
     evaluator: Evaluator,
     supply: Supply,
-    *,
-    candidates: int | None = None,
-    seed: int = 0,
     heard: Heard = lambda index, outcome: None,
 ) -> Baseline | None:
-    """The best of `candidates` children of the root by validation accuracy, then tested; its cost is that of all.
+    """The best of the plan's candidates by validation accuracy, then tested; its cost is that of all.
 
-    Without a number one per learning rate. None when not one of them could be trained.
+    None when not one of them could be trained.
     """
     work = [
-        Work(candidate, blueprint([root], candidate.mutations), training)
-        for candidate in _candidates(kind, root, loaded, candidates or len(kind.learning_rates), seed)
+        Work(candidate, blueprint([root], candidate.mutations), plan.training)
+        for candidate in _candidates(plan, root, loaded)
     ]
     outcomes: dict[int, Outcome] = {}
     for index, outcome in evaluator.train(work, supply):
@@ -69,7 +75,7 @@ def train_baseline(
     shared = {part.digest: supply.component(part.digest) for part in root.parts}
     tested = evaluate(best.path, {**shared, **best.components}, loaded, evaluator)
     return Baseline(
-        kind.name,
+        plan.kind.name,
         loaded.task.name,
         validation_accuracy=best.path.quality,
         test_accuracy=tested.accuracy,
@@ -79,14 +85,18 @@ def train_baseline(
     )
 
 
-def _candidates(kind: Kind, root: Path, loaded: LoadedTask, candidates: int, seed: int) -> list[Candidate]:
+def _candidates(plan: Plan, root: Path, loaded: LoadedTask) -> list[Candidate]:
+    kind, task, found = plan.kind, loaded.task, list[Candidate]()
     clones = [Clone(part.slot) for part in root.parts] if kind.whole else []
-    task, found = loaded.task, list[Candidate]()
-    for place, rate in enumerate(islice(cycle(kind.learning_rates), candidates)):
-        head = NewHead(len(task.class_names))
-        edits: tuple[Mutation, ...] = (SetHyperparameter("learning_rate", rate), *clones, head)
+    wanted = plan.candidates or len(kind.learning_rates)
+    for place, rate in enumerate(islice(cycle(kind.learning_rates), wanted)):
+        edits: tuple[Mutation, ...] = (
+            SetHyperparameter("learning_rate", rate),
+            *clones,
+            NewHead(len(task.class_names)),
+        )
         again = place // len(kind.learning_rates)
-        position = (seed, task.name, kind.name, again) if again else (seed, task.name, kind.name)
+        position = (plan.seed, task.name, kind.name, again) if again else (plan.seed, task.name, kind.name)
         found.append(Candidate(task.name, root.id, edits, derive(*position)))
     return found
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mutant.outcome import Outcome
-from mutant.search.baselines import KINDS, train_baseline
+from mutant.search.baselines import KINDS, Plan, train_baseline
 from mutant.search.growth import Engine, reload, working
 from mutant.storage.records import Baseline, Run
 from mutant.storage.store import Store
@@ -29,17 +29,8 @@ def compare(store: Store, tasks: Sequence[str], kind: str, engine: Engine, heard
     for name, task in reload(store, wanted).items():
         with working(store, runs[name], {name: task}, engine) as search:
             done = _Count(name, search.config.children, heard)
-            baseline = train_baseline(
-                KINDS[kind],
-                store.root(),
-                task,
-                search.config.training,
-                search.evaluator,
-                search.supply,
-                candidates=search.config.children,
-                seed=search.config.seed,
-                heard=done,
-            )
+            plan = Plan(KINDS[kind], search.config.training, search.config.children, search.config.seed)
+            baseline = train_baseline(plan, store.root(), task, search.evaluator, search.supply, done)
         if baseline is not None:
             store.record_baseline(baseline)
             found.append(baseline)

@@ -13,7 +13,7 @@ from mutant.path import Path
 from mutant.pool import accounted_parameters, shared_share
 from mutant.predict import Prediction, predict
 from mutant.roots import load_root
-from mutant.search.baselines import HEAD_ONLY, KINDS, train_baseline
+from mutant.search.baselines import HEAD_ONLY, KINDS, Plan, train_baseline
 from mutant.search.comparison import Heard, compare
 from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
@@ -279,8 +279,8 @@ class System:
 
     def _head_only(self, search: Search, loaded: LoadedTask) -> Baseline | None:
         config = search.config
-        where = (search.evaluator, search.supply)
-        return train_baseline(KINDS["head"], self.store.root(), loaded, config.training, *where, seed=config.seed)
+        plan = Plan(KINDS["head"], config.training, seed=config.seed)
+        return train_baseline(plan, self.store.root(), loaded, search.evaluator, search.supply)
 
 
 def _logits(path: Path, components: Mapping[str, Component], images: Images) -> Logits:
