@@ -62,7 +62,7 @@ def load_images(connection: Connection, task: str, split: str) -> TaskImages | N
     if row is None:
         return None
     if not _fits(row.content, row.looks):
-        raise Damaged(f"The image hashes of task '{task}', split {split}, are damaged.", hint="See: mutant verify")
+        raise Damaged(f"The image hashes of task '{task}', split {split}, are damaged.")
     content, looks = np.frombuffer(row.content, _CONTENT), np.frombuffer(row.looks, _LOOKS)
     return TaskImages(task, split, content, looks.reshape(len(content), -1))
 

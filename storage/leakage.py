@@ -58,12 +58,13 @@ def leakage(store: Store, path: Path) -> Leakage:
     """
     assert path.task is not None
     trained: defaultdict[str, list[Origin]] = defaultdict(list)
-    for origin in origins(store.ancestors(path.id)):
-        trained[origin.ancestor.task or ""].append(origin)
+    ancestry, test_split = store.ancestors(path.id), store.task(path.task).split("test")
     with store.reading() as connection:
+        for origin in origins(ancestry):
+            trained[origin.ancestor.task or ""].append(origin)
         test = load_images(connection, path.task, "test")
         found = [_leak(task, of, test, load_images(connection, task, "train")) for task, of in trained.items()]
-    return Leakage(path.task, path.id, store.task(path.task).split("test").examples, tuple(found))
+    return Leakage(path.task, path.id, test_split.examples, tuple(found))
 
 
 def _leak(task: str, of: Sequence[Origin], test: TaskImages | None, train: TaskImages | None) -> Leak:

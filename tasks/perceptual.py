@@ -6,6 +6,7 @@ where pHash has 63: with 64 bits, different handwritten characters collide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,32 +14,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HASH_BYTES = 32
-NEAR_BITS = 16
+NEAR_BITS = 20
 """Hashes that differ in at most so many of 256 bits mean near duplicates; docs/metrics.md has measured rates."""
 FLAT = bytes(HASH_BYTES)
-"""The hash of a picture without contrast, which says nothing: near to no other."""
+"""The hash of a picture without contrast or of stripes alone, which says too little: near to no other."""
 _SIDE = 32
 _KEPT = 16
 _FLAT_LEVELS = 8
+_LEAST_BITS = 32
+"""Set bits of a hash that says enough; there are about 128 in most pictures, 8 in stripes."""
 # Whole numbers, so that every sum is exact in float64 and the hash is the same with any linear algebra library.
 _COSINES = np.rint(
     1024 * np.cos(np.pi * np.outer(np.arange(_KEPT), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
 )  # [_KEPT, _SIDE]
 
 
-def perceptual_hash(image: NDArray[np.uint8]) -> bytes:
-    """The hash of RGB pixels [h, w, 3]: `HASH_BYTES` bytes.
+def thumbnail(image: NDArray[np.uint8]) -> bytes:
+    """RGB pixels [h, w, 3] as 32 x 32 levels of grey: what `perceptual_hashes` takes."""
+    return Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).tobytes()
 
-    >>> perceptual_hash(np.full((9, 7, 3), 200, np.uint8)) == FLAT
+
+def perceptual_hashes(thumbnails: Sequence[bytes]) -> list[bytes]:
+    """The hash of each thumbnail, `HASH_BYTES` bytes; many at once, since one costs little more than its calls.
+
+    >>> perceptual_hashes([thumbnail(np.full((9, 7, 3), 200, np.uint8))]) == [FLAT]
     True
     """
-    grey = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    pixels = np.asarray(grey, dtype=np.float64)
-    if np.ptp(pixels) < _FLAT_LEVELS:
-        return FLAT
-    frequencies = (_COSINES @ pixels @ _COSINES.T).ravel()
-    frequencies[0] = 1.0  # the mean brightness says nothing; the bit tells the hash from `FLAT`
-    return np.packbits(frequencies > 0).tobytes()
+    levels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(-1, _SIDE, _SIDE)
+    flat = np.ptp(levels, axis=(1, 2)) < _FLAT_LEVELS
+    bits = (_COSINES @ levels.astype(np.float64) @ _COSINES.T > 0).reshape(-1, _KEPT * _KEPT)
+    bits[flat | (bits.sum(axis=1) < _LEAST_BITS)] = False
+    return [row.tobytes() for row in np.packbits(bits, axis=1)]
 
 
 def count_near(tested: NDArray[np.uint64], trained: NDArray[np.uint64]) -> int:

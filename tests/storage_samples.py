@@ -32,7 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 def component(kind: str, seed: int, width: int = 4) -> Component:
     rng = np.random.default_rng(seed)
     return Component(
-        Spec.of(kind, width=width, names=("a", "b")),
+        Spec.of(kind, width=width, features=width, names=("a", "b")),
         {"kernel": rng.normal(size=(width, width)).astype(np.float32), "bias": np.zeros(width, np.float32)},
     )
 
