@@ -8,7 +8,7 @@ from growing import SMALL, go_on, small_store, small_tasks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mutant.predict import predict_logits
+from mutant.network import predict_logits
 from mutant.search.config import Settings
 from mutant.search.growth import begin
 from mutant.search.metrics import metrics
@@ -36,7 +36,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedTask]:
 def outputs(store: Store, tasks: dict[str, LoadedTask]) -> dict[str, tuple[str, bytes]]:
     """By task: the path that answers for it, and its logits on images of which none is in its golden probe."""
     found: dict[str, tuple[str, bytes]] = {}
-    for path in store.pool().active:
+    for path in store.pool().paths:
         assert path.task is not None
         images = tasks[path.task].test.images(path.hyperparameters.image_size)
         components = store.components(part.digest for part in path.parts)

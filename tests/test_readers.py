@@ -25,7 +25,7 @@ def look(store: Store) -> Mapping[str, Any]:
     """What status, list, show, report and predict ask the database for; checks that the answers belong together."""
     pool, runs = store.pool(), store.runs()
     winners = {s.task: s.winner for run in runs for s in run.segments if s.winner is not None}
-    for path in pool.active:
+    for path in pool.paths:
         assert path.task is not None
         ancestors = store.ancestors(path.id)
         assert ancestors[0] == path
@@ -41,7 +41,7 @@ def look(store: Store) -> Mapping[str, Any]:
                 assert (record.state == "DONE") == (record.path is not None)
     found = metrics(store)
     assert len(found.matrix.steps) >= len(winners)
-    return {path.task or "": path.id for path in pool.active}
+    return {path.task or "": path.id for path in pool.paths}
 
 
 class Reader(threading.Thread):
