@@ -31,7 +31,8 @@ _COSINES = np.rint(
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:
     """RGB pixels [h, w, 3] as 32 x 32 levels of grey: what `perceptual_hashes` takes."""
-    return Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).tobytes()
+    grey = Image.fromarray(image).convert("L")
+    return grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0).tobytes()
 
 
 def perceptual_hashes(thumbnails: Sequence[bytes]) -> list[bytes]:

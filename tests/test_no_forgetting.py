@@ -25,7 +25,7 @@ CHANGES = st.builds(
     scale_factor=st.sampled_from([1.0, 0.5]),
     cross_task=st.booleans(),
 )
-STEPS = st.lists(st.tuples(st.sampled_from(["low", "high"]), CHANGES), min_size=2, max_size=4)
+STEPS = st.lists(st.tuples(st.sampled_from(["low", "high"]), CHANGES), min_size=2, max_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_sequence_changes_no_old_task(tmp_path: FilePath, tasks: dict[str, Loa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(STEPS)
 def test_random_sequences_change_no_old_task(
     tmp_path_factory: pytest.TempPathFactory, tasks: dict[str, LoadedTask], steps: list[tuple[str, Settings]]
