@@ -11,6 +11,7 @@ import typer
 
 from mutant.cli.display import emit, fixed, right, say, table
 from mutant.cli.grouping import grouped
+from mutant.cli.leaking import leakage_facts, show_leaks
 from mutant.cli.opening import opened
 from mutant.cli.options import Db, EngineOptions, Json, SettingOptions
 from mutant.cli.shortfall import UNTRAINED, tell_untrained, untrained
@@ -105,11 +106,14 @@ def _grow(db: str | None, options: EngineOptions, work: Work, *, as_json: bool, 
     with opened(db) as system:
         summaries = grow(system, options, work, fresh=fresh)
         failed, named = untrained(system.store), named_database(system.store)
+        leaks = {s.task: leakage_facts(system.store, system.best(s.task)) for s in summaries if s.path is not None}
     if as_json:
-        emit([asdict(summary) for summary in summaries])
+        emit([asdict(summary) | {"leakage": leaks.get(summary.task)} for summary in summaries])
     else:
         say()
         show(summaries)
+        for found in leaks.values():
+            show_leaks(found)
         if not failed:
             say("Try: mutant predict TASK IMAGE · mutant show TASK · mutant verify")
     if failed:

@@ -30,14 +30,10 @@ def rm(
     as_json: Json = False,
 ) -> None:
     """Remove a task: it answers no more. The others go on unchanged; its lineage stays."""
-    from mutant.storage import removal
-
     with opened(db) as system:
         if undo:
-            removal.undo(system.store, task)
-            builders: tuple[removal.Builder, ...] = ()
-        else:
-            builders = system.remove(task, force=force).builders
+            system.bring_back(task)
+        builders = () if undo else system.remove(task, force=force).builders
     if as_json:
         emit({"task": task, "removed": not undo, "builders": [asdict(builder) for builder in builders]})
         return

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from mutant.cli.display import Column, emit, facts, fixed, right, say, table
+from mutant.cli.leaking import leakage_facts, show_leaks
 from mutant.cli.opening import opened, reading
 from mutant.cli.options import Db, Json
 from mutant.cli.telling import next_for, path_facts, task_facts, trained_counts
-from mutant.cli.words import UNKNOWN, count, first_few, percent, plural, short
+from mutant.cli.words import UNKNOWN, count, first_few, listed, percent, plural, short
 
 PANEL = "Looking"
 
@@ -81,7 +82,9 @@ def show(
             best = store.best(which)
             found = {"task": task_facts(store, which), "path": None if best is None else path_facts(store, best)}
         else:
-            found = {"task": None, "path": path_facts(store, _path(store, which))}
+            best = _path(store, which)
+            found = {"task": None, "path": path_facts(store, best)}
+        found["leakage"] = None if best is None or best.task is None else leakage_facts(store, best)
         going_on = next_for(store, which)
     if as_json:
         emit(found)
@@ -93,6 +96,9 @@ def show(
         say(f"No finished path yet. Next: {going_on}")
     else:
         _show_path(found["path"])
+    if found["leakage"] is not None:
+        say()
+        show_leaks(found["leakage"], everything=True)
 
 
 def _path(store: Any, which: str) -> Any:
@@ -154,7 +160,7 @@ def _show_path(path: dict[str, Any]) -> None:
                 part["kind"],
                 count(part["parameters"]),
                 _whose(part["task"]),
-                ", ".join(part["used_by"]) or UNKNOWN,
+                listed(part["used_by"], most=3) or UNKNOWN,
                 short(part["component"]),
             ]
             for part in path["parts"]

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from mutant.cli import ancestry, answering, catalogues, giving, growing, keeping, listing, quickstart, system
+from mutant.cli import (
+    ancestry,
+    answering,
+    catalogues,
+    comparing,
+    giving,
+    growing,
+    keeping,
+    listing,
+    quickstart,
+    reporting,
+    system,
+)
 from mutant.cli.display import complain, say, tell
 from mutant.cli.stopping import Stopped
 from mutant.tasks.errors import UserError, printable
@@ -58,7 +70,19 @@ def globals_(
     context.obj = db
 
 
-for group in (quickstart, system, catalogues, growing, listing, ancestry, answering, giving, keeping):
+for group in (
+    quickstart,
+    system,
+    catalogues,
+    growing,
+    comparing,
+    listing,
+    ancestry,
+    reporting,
+    answering,
+    giving,
+    keeping,
+):
     group.register(app)
 
 

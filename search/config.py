@@ -130,7 +130,9 @@ def read_settings(file: FilePath) -> Settings:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read settings file {str(file)!r}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{str(file)!r} is nested too deeply for settings.") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UserError(f"{str(file)!r} is not valid TOML: {error}.") from error
     return settings_from(data, where=str(file))
 

@@ -19,6 +19,7 @@ from mutant.search.workers import (
     start_evaluator,
 )
 from mutant.storage.holding import holding
+from mutant.storage.images import TaskImages
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError, missing_extra
@@ -61,15 +62,22 @@ def check_workers(engine: Engine) -> None:
 
 
 def begin(
-    store: Store, tasks: Sequence[str], settings: Settings, *, new: Sequence[Task] = (), baseline: bool = False
+    store: Store,
+    tasks: Sequence[str],
+    settings: Settings,
+    *,
+    new: Sequence[Task] = (),
+    images: Sequence[TaskImages] = (),
+    baseline: bool = False,
 ) -> Run:
-    """A new run over `tasks`, recorded with all its settings and, in the same transaction, its `new` tasks.
+    """A new run over `tasks`, recorded with all its settings and, in the same transaction, its `new` tasks
+    and the hashes of their `images`.
 
     Raises `UserError` when another run is unfinished: one thing at a time.
     """
     check_no_open_run(store)
     config = configure(store, tuple(tasks), settings, baseline=baseline)
-    return store.begin_run(config.to_dict(), config.segments, new_tasks=new)
+    return store.begin_run(config.to_dict(), config.segments, new_tasks=new, images=images)
 
 
 def check_no_open_run(store: Store) -> None:
@@ -109,7 +117,8 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     evaluator: Evaluator = start_evaluator(crew, address=engine.address)
     try:
         with leased(store, f"run {run.id}", engine.listener):
-            _record_engine(store, run, engine, crew)
+            if run.state == "open":
+                _record_engine(store, run, engine, crew)
             yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
     finally:
         evaluator.close()

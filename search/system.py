@@ -13,19 +13,24 @@ from mutant.path import Path
 from mutant.pool import Pool, accounted_parameters, shared_share
 from mutant.predict import Prediction, predict
 from mutant.roots import load_root
-from mutant.search.baselines import HEAD_ONLY, head_only
+from mutant.search.baselines import HEAD_ONLY, KINDS, Plan, train_baseline
+from mutant.search.comparison import Heard, compare
 from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
 from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, leased, reload, working
+from mutant.search.metrics import MetricsReport, metrics
 from mutant.search.resuming import changed
 from mutant.search.starting import root_path, system_info
 from mutant.storage.collection import Collection, gc
 from mutant.storage.export import export_system, export_task
+from mutant.storage.images import hashes_of
 from mutant.storage.importing import Imported, import_tasks
+from mutant.storage.leakage import Leakage, leakage
+from mutant.storage.matrix import TEST
 from mutant.storage.records import Baseline, Evaluation, Run
-from mutant.storage.removal import Removal, remove
+from mutant.storage.removal import Removal, remove, undo
 from mutant.storage.store import Store
 from mutant.storage.verify import Report, verify
 from mutant.storage.whole import open_source
@@ -129,8 +134,8 @@ class System:
             loaded = {task.task.name: task for task in tasks}
             if len(loaded) != len(tasks):
                 raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
-            new = [task.task for task in tasks]
-            run = begin(self.store, tuple(loaded), settings, new=new, baseline=baseline)
+            new, images = [task.task for task in tasks], [one for task in tasks for one in hashes_of(task)]
+            run = begin(self.store, tuple(loaded), settings, new=new, images=images, baseline=baseline)
             return self._work_off(run, loaded, engine)
 
     def evolve(
@@ -179,6 +184,20 @@ class System:
             self.store.record_evaluation(evaluation)
         return found
 
+    def baseline(
+        self,
+        tasks: Sequence[str] = (),
+        *,
+        kind: str = "full",
+        engine: Engine = Engine(),
+        heard: Heard = lambda task, done, of, outcome: None,
+    ) -> tuple[Baseline, ...]:
+        """Train tasks (all by default) from the root without the search, at the budget that the search spent on them.
+
+        `kind` is `full` (every component is trained) or `head` (only a new head is). What comes of it is recorded.
+        """
+        return compare(self.store, tasks, kind, engine, heard)
+
     def abandon(self) -> int:
         """Give the unfinished run up: what is committed stays, and another run can begin. The run's id.
 
@@ -199,6 +218,14 @@ class System:
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
 
+    def leakage(self, task: str) -> Leakage:
+        """Test images of `task` that trained what its path is made of, by the hashes kept when tasks were added."""
+        return leakage(self.store, self.best(task))
+
+    def metrics(self) -> MetricsReport:
+        """The accuracy matrix, average accuracies, backward transfer, forgetting, gain over fine-tuning."""
+        return metrics(self.store)
+
     def export(self, task: str | None, directory: str | os.PathLike[str]) -> FilePath:
         """Write a task's path as safetensors, config, model card and lineage; None: the whole system."""
         if task is None:
@@ -212,16 +239,25 @@ class System:
 
         `name` renames a single one. A task that is here already with the same model changes nothing.
         """
-        with open_source(os.fspath(source)) as theirs:
+        with open_source(os.fspath(source)) as theirs, leased(self.store, "mutant import"):
             return import_tasks(theirs, self.store, tasks, name=name)
 
     def remove(self, task: str, *, force: bool = False) -> Removal:
         """Take a task out of what answers; the others go on unchanged. `force`: also when others build on it."""
-        return remove(self.store, task, force=force)
+        with leased(self.store, "mutant rm"):
+            return remove(self.store, task, force=force)
+
+    def bring_back(self, task: str) -> None:
+        """Undo `remove`, as long as nothing of the task was collected."""
+        with leased(self.store, "mutant rm"):
+            undo(self.store, task)
 
     def gc(self, *, dry_run: bool = False) -> Collection:
         """Drop the weights of paths that lost; every row of lineage stays, and so does every answer."""
-        return gc(self.store, dry_run=dry_run)
+        if dry_run:
+            return gc(self.store, dry_run=True)
+        with leased(self.store, "mutant gc"):
+            return gc(self.store, dry_run=False)
 
     def best(self, task: str) -> Path:
         """The path that answers for a task."""
@@ -272,12 +308,17 @@ class System:
         return self._summaries(loaded)
 
     def _measure(self, search: Search, loaded: Mapping[str, LoadedTask]) -> None:
-        """Test every task's path, and the head-only baseline of those that have none yet if the run asks for it."""
-        for name, task in loaded.items():
-            path = self.store.best(name)
-            if path is None:
-                continue
+        """Test every path that won a segment and was not tested, and the head-only baselines that the run asks for."""
+        segments = self.store.run(search.run.id).segments
+        won = {winner for segment in segments if (winner := segment.winner) is not None}
+        won |= {path.id for name in loaded if (path := self.store.best(name)) is not None}
+        tested = {e.path for e in self.store.evaluations() if e.split == TEST}
+        for path in [self.store.path(id_) for id_ in sorted(won - tested)]:
+            task = loaded[path.task or ""]
             self.store.record_evaluation(evaluate(path, self._components(path), task, search.evaluator))
+        for name, task in loaded.items():
+            if self.store.best(name) is None:
+                continue
             if search.config.baseline and not any(b.name == HEAD_ONLY for b in self.store.baselines(name)):
                 baseline = self._head_only(search, task)
                 if baseline is not None:
@@ -285,7 +326,8 @@ class System:
 
     def _head_only(self, search: Search, loaded: LoadedTask) -> Baseline | None:
         config = search.config
-        return head_only(self.store.root(), loaded, config.training, search.evaluator, search.supply, seed=config.seed)
+        plan = Plan(KINDS["head"], config.training, seed=config.seed)
+        return train_baseline(plan, self.store.root(), loaded, search.evaluator, search.supply)
 
 
 def _logits(path: Path, components: Mapping[str, Component], images: Images) -> Logits:

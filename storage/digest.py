@@ -19,7 +19,7 @@ from mutant.storage.candidates import load_candidates
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
-from mutant.storage.schema import ComponentRow, GoldenRow, PathRow, TaskRow, TraceRow, WeightsRow
+from mutant.storage.schema import ComponentRow, GoldenRow, ImagesRow, PathRow, TaskRow, TraceRow, WeightsRow
 from mutant.storage.store import Store
 
 
@@ -43,6 +43,10 @@ def _rows(connection: Connection) -> Iterator[list[Any]]:
     yield from (["task", *task] for task in connection.execute(tasks.order_by(TaskRow.position)))
     removed = select(TaskRow.name).where(TaskRow.removed_at.is_not(None)).order_by(TaskRow.position)
     yield from (["removed", name] for name in connection.scalars(removed))
+    images = select(TaskRow.name, ImagesRow.split, ImagesRow.content, ImagesRow.looks)
+    images = images.join(ImagesRow, ImagesRow.task_key == TaskRow.key).order_by(TaskRow.position, ImagesRow.split)
+    for name, split, *hashes in connection.execute(images):
+        yield ["images", name, split, *(hashlib.sha256(blob).hexdigest() for blob in hashes)]
     yield from (_run(run) for run in all_runs)
     for run in all_runs:
         for segment in run.segments:

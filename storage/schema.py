@@ -79,6 +79,17 @@ class TaskRow(Base):
     removed_at: Mapped[datetime | None]
 
 
+class ImagesRow(Base):
+    """The images of one split of a task, as hashes: `content` in ascending order, and `looks` in the same order."""
+
+    __tablename__ = "task_images"
+
+    task_key: Mapped[int] = mapped_column(ForeignKey("tasks.key"), primary_key=True)
+    split: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    looks: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class WeightsRow(Base):
     """Arrays by the digest of their content, as safetensors. Components, traces and golden outputs name them."""
 

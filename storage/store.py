@@ -15,6 +15,7 @@ from mutant.pool import Pool
 from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
 from mutant.storage.engine import connect, revision
 from mutant.storage.faults import decoding, translated
+from mutant.storage.images import TaskImages, write_images
 from mutant.storage.locks import BUSY_SECONDS, WRITES
 from mutant.storage.records import (
     Baseline,
@@ -239,14 +240,22 @@ class Store:
 
     # Runs
 
-    def begin_run(self, config: Mapping[str, Any], segments: Sequence[str], *, new_tasks: Sequence[Task] = ()) -> Run:
-        """Keep `new_tasks` and begin a run of one segment per task name of `segments`, both or neither.
+    def begin_run(
+        self,
+        config: Mapping[str, Any],
+        segments: Sequence[str],
+        *,
+        new_tasks: Sequence[Task] = (),
+        images: Sequence[TaskImages] = (),
+    ) -> Run:
+        """Keep `new_tasks` with the hashes of their `images`, and begin a run of one segment per name of `segments`.
 
-        Raises Conflict when another run is not finished.
+        All of it or nothing. Raises Conflict when another run is not finished.
         """
         with self.changing() as connection:
             for task in new_tasks:
                 catalog.add_task(connection, task)
+            write_images(connection, images)
             tasks = [catalog.task_key(connection, name) for name in segments]
             run = runs.begin(connection, config, tasks)
             return runs.load_runs(connection, RunRow.id == run)[0]

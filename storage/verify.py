@@ -36,7 +36,8 @@ class DamagedComponent:
 class TaskReport:
     """What became of a task. `component` is the first of its path that is damaged, as `slot: kind (reason)`.
 
-    `differing` of `values` logits differ, by `largest_difference` at most (None where they could not be computed).
+    `differing` of `values` logits differ, by `largest_difference` at most (None where they could not be computed or
+    are not finite).
     """
 
     task: str
@@ -188,7 +189,8 @@ def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], ba
         return replace(report, verdict=verdict, reason=reason, largest_difference=0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         largest = float(np.max(np.abs(logits.astype(np.float64) - golden.logits.astype(np.float64))))
-    report = replace(report, differing=differing, largest_difference=largest)
+    known = largest if np.isfinite(largest) else None  # NaN is no JSON
+    report = replace(report, differing=differing, largest_difference=known)
     if elsewhere:
         return replace(report, verdict="not comparable", reason=elsewhere)
     why = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 
 from mutant.tasks.content import Content, Pixels, Reader
@@ -11,9 +12,11 @@ from mutant.tasks.errors import UserError, printable
 from mutant.tasks.examples import content_hash
 from mutant.tasks.images import ImageError
 from mutant.tasks.limits import Limits
+from mutant.tasks.perceptual import perceptual_hashes, thumbnail
 from mutant.tasks.threads import map_indices
 
 SHOWN = 5
+BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,19 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A readable image's hash, and its pixels when the budget allows to keep them."""
+    """A readable image's hashes of content and looks, and its pixels when the budget allows to keep them."""
 
     hash: str
+    looks: bytes
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A readable image before its looks are hashed, which is done for many at once."""
+
+    hash: str
+    thumbnail: bytes
     pixels: Pixels | None
 
 
@@ -50,8 +63,12 @@ class Budget:
 
 def decode_all(content: Content, indices: Sequence[int], limits: Limits, budget: Budget) -> list[Decoded | Failure]:
     """For each index the decoded image or its failure, in order."""
+    found: list[Decoded | Failure] = []
     with content.reader(limits) as read:
-        return list(map_indices(lambda index: _decode_one(content, read, index, budget), indices))
+        items = map_indices(lambda index: _decode_one(content, read, index, budget), indices)
+        while batch := list(islice(items, BATCH)):
+            found += _with_looks(batch)
+    return found
 
 
 def skipped_notes(failures: Sequence[Failure], total: int, limits: Limits) -> tuple[str, ...]:
@@ -67,9 +84,14 @@ def skipped_notes(failures: Sequence[Failure], total: int, limits: Limits) -> tu
     return ("skipped: " + told,)
 
 
-def _decode_one(content: Content, read: Reader, index: int, budget: Budget) -> Decoded | Failure:
+def _with_looks(batch: Sequence[_Read | Failure]) -> list[Decoded | Failure]:
+    looks = iter(perceptual_hashes([item.thumbnail for item in batch if isinstance(item, _Read)]))
+    return [Decoded(item.hash, next(looks), item.pixels) if isinstance(item, _Read) else item for item in batch]
+
+
+def _decode_one(content: Content, read: Reader, index: int, budget: Budget) -> _Read | Failure:
     try:
         image = read(index)
     except ImageError as error:
         return Failure(content.name(index), str(error))
-    return Decoded(content_hash(image), image if budget.take(image.nbytes) else None)
+    return _Read(content_hash(image), thumbnail(image), image if budget.take(image.nbytes) else None)

@@ -32,6 +32,7 @@ class Examples:
     """Labelled images of one split. Read-only to its users; what it caches is not pickled.
 
     labels: int32 [n], indices into the task's class names. hashes: `content_hash` of each image.
+    looks: `perceptual_hash` of each image.
     """
 
     labels: NDArray[np.int32]
@@ -39,6 +40,7 @@ class Examples:
     content: Content
     limits: Limits = field(default_factory=Limits)
     decoded: Sequence[Pixels | None] = ()
+    looks: tuple[bytes, ...] = ()
     _prepared: dict[int, Pixels] = field(default_factory=dict[int, Pixels], init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class Examples:
             content=self.content.take(places),
             limits=self.limits,
             decoded=tuple(self.decoded[i] for i in order),
+            looks=tuple(self.looks[i] for i in order) if self.looks else (),
         )
 
     def _each(self, size: int, order: Sequence[int], change: Callable[[int, Pixels], Pixels]) -> Pixels:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from mutant.tasks.content import ChainContent, Pixels
+from mutant.tasks.content import ChainContent
 from mutant.tasks.decoding import Budget, Decoded, Failure, decode_all, skipped_notes
 from mutant.tasks.errors import UserError, printable
 from mutant.tasks.examples import Examples
@@ -163,14 +163,13 @@ def _examples(
     limits: Limits,
 ) -> Examples:
     places = np.array([example.place for example in chosen], dtype=np.int64)
-    kept: list[Pixels | None] = []
-    for example in chosen:
-        item = decoded[example.place]
-        kept.append(item.pixels if isinstance(item, Decoded) else None)
+    items = [decoded[example.place] for example in chosen]
+    readable = [item for item in items if isinstance(item, Decoded)]
     return Examples(
         labels=np.array([classes[example.label] for example in chosen], dtype=np.int32),
         hashes=tuple(example.hash for example in chosen),
         content=chain.take(places).compact(),
         limits=limits,
-        decoded=tuple(kept),
+        decoded=tuple(item.pixels for item in readable),
+        looks=tuple(item.looks for item in readable),
     )

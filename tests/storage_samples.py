@@ -1,6 +1,6 @@
 """Small systems made by hand: a root of three components, and children whose weights are random numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 
 import ml_dtypes
@@ -13,6 +13,7 @@ from mutant.mutation import Clone, InsertAdapter, Mutation, NewHead, SetHyperpar
 from mutant.outcome import Cost, Trained
 from mutant.path import Candidate, Part, Path
 from mutant.position import derive
+from mutant.storage.images import TaskImages
 from mutant.storage.records import Golden, Planned, SegmentKey, SystemInfo
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
@@ -31,7 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 def component(kind: str, seed: int, width: int = 4) -> Component:
     rng = np.random.default_rng(seed)
     return Component(
-        Spec.of(kind, width=width, names=("a", "b")),
+        Spec.of(kind, width=width, features=width, names=("a", "b")),
         {"kernel": rng.normal(size=(width, width)).astype(np.float32), "bias": np.zeros(width, np.float32)},
     )
 
@@ -55,6 +56,13 @@ def sample_task(name: str, classes: int = 3) -> Task:
     splits = tuple(Split(split, 10, f"{derive(name, split):064x}", "made") for split in ("train", "validation", "test"))
     names = tuple(f"{name} {i}" for i in range(classes))
     return Task(name, f"folder:{name}", names, splits, f"{derive(name):064x}", licence="CC0")
+
+
+def sample_images(task: str, split: str, images: Sequence[int] = range(5)) -> TaskImages:
+    """Hashes of images that are named by numbers: equal numbers stand for equal images."""
+    words = [[derive("image", image, word) for word in range(5)] for image in images]
+    hashes = np.array(sorted(words), dtype=np.uint64).reshape(-1, 5)
+    return TaskImages(task, split, hashes[:, 0], hashes[:, 1:])
 
 
 def new_store(where: FilePath | str, *tasks: str, seed: int = 0) -> Store:

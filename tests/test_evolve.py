@@ -13,7 +13,7 @@ from mutant.blueprint import blueprint
 from mutant.network import predict_logits
 from mutant.outcome import Failed, Trained
 from mutant.pool import Pool
-from mutant.search.baselines import head_only
+from mutant.search.baselines import KINDS, Plan, train_baseline
 from mutant.search.config import RunConfig
 from mutant.search.evaluator import InProcessEvaluator, Work, unheard
 from mutant.search.evolve import evolve
@@ -256,9 +256,9 @@ def test_a_baseline_that_cannot_be_trained_is_left_out(tmp_path, tasks):
         run = begin(store, ("low",), SMALL, new=[tasks["low"].task])
         with working(store, run, tasks, Engine(workers="1")) as search:
             training = search.config.training
-            args = store.root(), tasks["low"], training
-            assert head_only(*args, _FailsAlways(), search.supply) is None
-            assert head_only(*args, search.evaluator, search.supply) is not None
+            args = Plan(KINDS["head"], training), store.root(), tasks["low"]
+            assert train_baseline(*args, _FailsAlways(), search.supply) is None
+            assert train_baseline(*args, search.evaluator, search.supply) is not None
 
 
 def test_a_probability_that_the_rule_could_not_keep_is_refused(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path as FilePath
 
 import pytest
 from sqlalchemy import text
-from storage_samples import new_store, planned, sample_golden, trained
+from storage_samples import new_store, planned, sample_golden, sample_images, trained
 
 from mutant.outcome import Failed
 from mutant.path import Path
@@ -58,7 +58,7 @@ def full_run(store: Store, order: tuple[int, ...] = (0, 1, 2), seconds: float = 
 
 
 def _full_run(store: Store, order: tuple[int, ...], seconds: float) -> None:
-    run = store.begin_run({"n": 1}, ["a"])
+    run = store.begin_run({"n": 1}, ["a"], images=[sample_images("a", "test")])
     key, root = run.segments[0].key, store.root()
     plans = [planned("a", root, child) for child in range(3)]
     store.plan_generation(key, 0, plans)
@@ -148,8 +148,8 @@ def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, 
                 change = "'[7]'"
             if name == "state":
                 change = {"runs": "'abandoned'", "segments": "'open'", "candidates": "'STALE'"}[table]
-            if name == "data" and table == "weights":
-                change = "CAST(data || 'q' AS BLOB)"
+            if str(kind.type) == "BLOB":
+                change = f"CAST({name} || 'q' AS BLOB)"
             where = f"rowid = (SELECT max(rowid) FROM {table} WHERE {name} IS NOT NULL)"
             if table.startswith("path_"):
                 where = "position = 1"

@@ -9,10 +9,12 @@ from pathlib import Path as FilePath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storage_samples import forward, grow, new_store
+from storage_samples import forward, grow, new_store, sample_images
 
+from mutant.search.metrics import metrics
 from mutant.storage.digest import digest
 from mutant.storage.export import export_task
+from mutant.storage.leakage import leakage
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
@@ -24,6 +26,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     """A small system of one run, in small pages so that damage hits what is read and not empty space."""
     directory = tmp_path_factory.mktemp("good")
     with new_store(directory, "a") as store:
+        images = [sample_images("a", "train"), sample_images("a", "test", range(5, 9))]
+        store.finish_run(store.begin_run({}, [], images=images).id)
         grow(store, "a")
     with closing(sqlite3.connect(directory / "mutant.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -46,6 +50,8 @@ def read_all(url: str, out: FilePath) -> None:
         lambda store: [store.candidates(segment.key) for run in store.runs() for segment in run.segments],
         lambda store: [store.golden(path.id) for path in store.paths()],
         lambda store: (store.events(), store.evaluations(), store.baselines()),
+        metrics,
+        lambda store: [leakage(store, path) for path in store.pool().paths],
         lambda store: verify(store, forward, everything=True),
         digest,
         lambda store: export_task(store, "a", out),

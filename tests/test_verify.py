@@ -201,3 +201,14 @@ def test_a_path_without_golden_outputs(store: Store) -> None:
         connection.execute(text("DELETE FROM goldens"))
     found = verify(store, forward, tasks=["a"]).tasks[0]
     assert (found.verdict, found.reason) == ("not comparable", "the path has no golden outputs")
+
+
+def test_logits_that_are_no_numbers_leave_no_nan_in_the_report(store: Store) -> None:
+    grow(store, "a")
+
+    def broken(path: Any, components: Any, images: np.ndarray) -> np.ndarray:
+        return np.full_like(forward(path, components, images), np.nan)
+
+    report = verify(store, broken, tasks=["a"])
+    assert (report.tasks[0].verdict, report.tasks[0].differing) == ("different", 20)
+    assert report.tasks[0].largest_difference is None

@@ -1,4 +1,4 @@
-"""Leases; tasks that can be removed and weights that were collected; an index that finds a component's users.
+"""Leases; tasks that can be removed, weights that were collected, a component's users found fast; hashes of images.
 
 Without batch mode, which would make the tables anew on SQLite and lose their triggers.
 """
@@ -19,6 +19,7 @@ DIGEST = sa.String(length=64)
 def upgrade() -> None:
     _leases()
     _lineage()
+    _images()
 
 
 def _leases() -> None:
@@ -52,3 +53,15 @@ def _lineage() -> None:
     )
     op.drop_index("ix_path_parts_component_key", "path_parts")
     op.create_index("ix_path_parts_component_key_path_key", "path_parts", ["component_key", "path_key"])
+
+
+def _images() -> None:
+    op.create_table(
+        "task_images",
+        sa.Column("task_key", sa.Integer(), nullable=False),
+        sa.Column("split", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("looks", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["task_key"], ["tasks.key"], name=op.f("fk_task_images_task_key")),
+        sa.PrimaryKeyConstraint("task_key", "split", name=op.f("pk_task_images")),
+    )

@@ -1,0 +1,85 @@
+"""Reports over the whole system: `mutant report metrics`."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from mutant.cli.display import emit, facts, right, say, table
+from mutant.cli.opening import reading
+from mutant.cli.options import Db, Json
+from mutant.cli.words import UNKNOWN, listed, percent, plural, points
+
+if TYPE_CHECKING:
+    from mutant.search.metrics import Metric, MetricsReport
+
+PANEL = "Looking"
+reports = typer.Typer(help="Reports over the whole system.", no_args_is_help=True)
+MOST_COLUMNS = 6
+"""Tasks whose accuracies the matrix shows; all of them are in the JSON."""
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(reports, name="report", rich_help_panel=PANEL)
+
+
+@reports.command()
+def metrics(db: Db = None, as_json: Json = False) -> None:
+    """Accuracy matrix, average accuracies, backward transfer, forgetting, and the gain over fine-tuning the root."""
+    from mutant.search.metrics import metrics as metrics_of
+
+    with reading(db) as store:
+        found = metrics_of(store)
+    if as_json:
+        emit(asdict(found))
+        return
+    _show_matrix(found)
+    facts(
+        {
+            "average accuracy": _value(found.average_accuracy, percent),
+            "average incremental accuracy": _value(found.average_incremental_accuracy, percent),
+            "backward transfer": _value(found.backward_transfer, _points),
+            "forgetting": _value(found.forgetting, _points),
+            "gain over full fine-tuning": _value(found.gain_over_fine_tuning, _points),
+        }
+    )
+
+
+def _show_matrix(found: "MetricsReport") -> None:
+    matrix = found.matrix
+    if not matrix.steps:
+        return
+    shown = matrix.tasks[-MOST_COLUMNS:]
+    first = len(matrix.tasks) - len(shown)
+    if first:
+        say(f"The {plural(len(shown), 'latest task')} of {len(matrix.tasks):,}; --json has all.")
+    table(
+        [right("step"), "after", *(right(task[:10]) for task in shown)],
+        (
+            [
+                str(number),
+                step.task,
+                *(percent(value) for value in row[first:]),
+                *[""] * (len(matrix.tasks) - len(row)),
+            ][: 2 + len(shown)]
+            for number, (step, row) in enumerate(zip(matrix.steps, matrix.accuracies, strict=True), 1)
+        ),
+    )
+    say("Test accuracy on each task after each step.")
+    if matrix.pathless:
+        say(f"Left out, because no path came of them: {listed(matrix.pathless)}")
+    say()
+
+
+def _points(value: float | None) -> str:
+    """A difference in points; exactly 0 is told from one that rounds to it."""
+    if value == 0:
+        return "0 (exactly)"
+    return UNKNOWN if value is None else f"{points(value)} points"
+
+
+def _value(metric: "Metric", written: Callable[[float | None], str]) -> str:
+    if metric.value is None:
+        return f"not defined: {metric.reason}"
+    return written(metric.value) + (f" ({metric.reason})" if metric.reason else "")
