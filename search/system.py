@@ -127,14 +127,14 @@ class System:
         if name is not None and len(wanted) != 1:
             raise UserError("--name is for one task at a time.")
         check_workers(engine)
+        check_no_open_run(self.store)
+        self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
+        tasks = [_load(uri, name) for uri in wanted]
+        loaded = {task.task.name: task for task in tasks}
+        if len(loaded) != len(tasks):
+            raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
+        new, images = [task.task for task in tasks], [one for task in tasks for one in hashes_of(task)]
         with leased(self.store, "mutant add", engine.listener):
-            check_no_open_run(self.store)
-            self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
-            tasks = [_load(uri, name) for uri in wanted]
-            loaded = {task.task.name: task for task in tasks}
-            if len(loaded) != len(tasks):
-                raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
-            new, images = [task.task for task in tasks], [one for task in tasks for one in hashes_of(task)]
             run = begin(self.store, tuple(loaded), settings, new=new, images=images, baseline=baseline)
             return self._work_off(run, loaded, engine)
 
@@ -146,9 +146,9 @@ class System:
         if not names:
             raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
         check_workers(engine)
+        check_no_open_run(self.store)
+        loaded = reload(self.store, names)
         with leased(self.store, "mutant evolve", engine.listener):
-            check_no_open_run(self.store)
-            loaded = reload(self.store, names)
             return self._work_off(begin(self.store, names, settings), loaded, engine)
 
     def resume(self, *, settings: Settings = Settings(), engine: Engine = Engine()) -> tuple[TaskSummary, ...]:
@@ -157,12 +157,12 @@ class System:
         Of the `settings` only the penalties may differ from the run's own, and they hold from the first segment that
         has not begun. Raises `UserError` for others.
         """
+        run = self.store.unfinished_run()
+        if run is None:
+            raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
+        loaded = reload(self.store, [segment.task for segment in run.segments])
         with leased(self.store, "mutant resume", engine.listener):
-            run = self.store.unfinished_run()
-            if run is None:
-                raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
-            run = changed(self.store, run, check(settings))
-            loaded = reload(self.store, [segment.task for segment in run.segments])
+            run = changed(self.store, self.store.run(run.id), check(settings))
             return self._work_off(run, loaded, engine)
 
     def predict(
@@ -203,12 +203,12 @@ class System:
 
         Raises `UserError` when every run is finished.
         """
+        run = self.store.unfinished_run()
+        if run is None:
+            raise UserError("There is no unfinished run to abandon.", hint="See: mutant status")
         with leased(self.store, "mutant abandon"):
-            run = self.store.unfinished_run()
-            if run is None:
-                raise UserError("There is no unfinished run to abandon.", hint="See: mutant status")
             self.store.abandon_run(run.id)
-            return run.id
+        return run.id
 
     def verify(self, tasks: Sequence[str] = (), *, everything: bool = False) -> Report:
         """Recompute hashes and golden outputs: proof that no task's answers changed.
