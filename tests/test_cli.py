@@ -22,8 +22,8 @@ COMMANDS = {
     "Starting": {"quickstart"},
     "The system": {"init", "status", "digest", "db"},
     "What there is": {"roots", "tasks", "presets"},
-    "Growing": {"add", "evolve", "resume", "abandon"},
-    "Looking": {"list", "show", "lineage", "blame", "impact", "diff"},
+    "Growing": {"add", "evolve", "resume", "abandon", "baseline"},
+    "Looking": {"list", "show", "lineage", "blame", "impact", "diff", "report"},
     "Using": {"predict", "evaluate", "verify", "plot", "export"},
     "Keeping": {"rm", "gc", "import"},
 }
