@@ -61,6 +61,9 @@ def gc(
     if found.database_bytes is not None:
         before, after = found.database_bytes
         say(f"The weights' storage went from {before:,} to {after:,} bytes.")
+    if found.loose_blobs:
+        verb = "Would sweep" if dry_run else "Swept"
+        say(f"{verb} {plural(found.loose_blobs, 'loose blob')} that a crash had left: {found.loose_bytes:,} bytes.")
     if found.note:
         say(found.note)
 

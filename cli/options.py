@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _SETTINGS = "Settings of the run"
 _ENGINE = "How it is worked off (no influence on the result, but for a budget that runs out)"
 _ROOT = "The root"
+_WEIGHTS = "Where weights lie (in the database, unless they are large)"
 MOST_SEED = 2**63 - 1
 MOST_PIXELS = 4096
 """The greatest width and height of images that a system can be started with."""
@@ -70,6 +71,30 @@ class RootOptions:
             "--trust-first-use", rich_help_panel=_ROOT, help="Accept a fetched file of unknown SHA-256 and record it."
         ),
     ] = False
+
+
+@dataclass(frozen=True)
+class WeightsOptions:
+    """Where a new system's weights lie."""
+
+    blobs: Annotated[
+        str | None,
+        typer.Option(
+            "--blobs",
+            metavar="PLACE",
+            rich_help_panel=_WEIGHTS,
+            help="Keep large ones there: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
+        ),
+    ] = None
+    inline_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--inline-limit",
+            metavar="SIZE",
+            rich_help_panel=_WEIGHTS,
+            help="Those of more bytes are large (64MiB; 1MiB with --blobs). 0: all.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 from mutant.cli.display import emit, facts, fixed, right, say, table
 from mutant.cli.grouping import grouped
 from mutant.cli.opening import reading
-from mutant.cli.options import Db, Json, NewSeed, RootOptions, SettingOptions
+from mutant.cli.options import Db, Json, NewSeed, RootOptions, SettingOptions, WeightsOptions
 from mutant.cli.words import count, listed, moment, percent, plural
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    root: RootOptions, settings: SettingOptions, seed: NewSeed = None, db: Db = None, as_json: Json = False
+    root: RootOptions,
+    settings: SettingOptions,
+    weights: WeightsOptions,
+    seed: NewSeed = None,
+    db: Db = None,
+    as_json: Json = False,
 ) -> None:
     """Start a system from a pretrained root. The settings given here become its defaults."""
     from dataclasses import replace
@@ -54,6 +59,8 @@ def init(
         image_size=root.image_size,
         seed=start,
         settings=replace(chosen, seed=None),
+        blobs=weights.blobs,
+        inline_limit=weights.inline_limit,
         file=root.file,
         sha256=root.sha256,
         trust_first_use=root.trust_first_use,
@@ -83,10 +90,34 @@ def _system(store: "Store") -> dict[str, Any]:
         "flops": root.flops,
         "image_size": info.image_size,
         "seed": info.seed,
+        "weights": _weights(store),
         "settings": dict(info.settings.get("run", {})),
         "mutant_version": info.mutant_version,
         "created_at": info.created_at.isoformat(),
     }
+
+
+def _weights(store: "Store") -> dict[str, Any]:
+    """Where the weights lie, and how many are where."""
+    from mutant.storage.weights import held
+
+    depot = store.depot
+    with store.reading() as connection:
+        inside, outside = held(connection)
+    return {
+        "inline_limit": depot.inline_limit,
+        "blobs": None if depot.blobs is None else depot.blobs.where,
+        "in_database": {"count": inside.count, "bytes": inside.bytes},
+        "in_blobs": {"count": outside.count, "bytes": outside.bytes},
+    }
+
+
+def _weights_words(found: dict[str, Any]) -> str:
+    inside, outside, where = found["in_database"], found["in_blobs"], found["blobs"]
+    words = f"{inside['bytes']:,} bytes in the database"
+    if outside["count"]:
+        return f"{words}, {outside['bytes']:,} in {where}"
+    return words if where is None else f"{words}; larger ones than {found['inline_limit']:,} go to {where}"
 
 
 def _system_words(system: dict[str, Any]) -> dict[str, str]:
@@ -98,6 +129,7 @@ def _system_words(system: dict[str, Any]) -> dict[str, str]:
         "source": system["source"],
         "SHA-256": system["sha256"] or "none: random weights",
         "seed": str(system["seed"]),
+        "weights": _weights_words(system["weights"]),
     }
     return words | ({"settings": given} if given else {})
 
@@ -114,7 +146,7 @@ def status(db: Db = None, as_json: Json = False) -> None:
     words = _system_words(system)
     states = ", ".join(f"{n:,} {state.lower()}" for state, n in found["candidates"].items())
     facts(
-        {name: words[name] for name in ("root", "image size", "seed")}
+        {name: words[name] for name in ("root", "image size", "seed", "weights")}
         | {"tasks": f"{len(found['tasks'])}: {listed(found['tasks'])}" if found["tasks"] else "none yet"}
         | {"children": states or "none yet"}
         | ({"at work": _at_work_words(found["at_work"])} if found["at_work"] else {})

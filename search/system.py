@@ -23,6 +23,7 @@ from mutant.search.growth import Engine, begin, check_no_open_run, check_workers
 from mutant.search.metrics import MetricsReport, metrics
 from mutant.search.resuming import changed
 from mutant.search.starting import root_path, system_info
+from mutant.storage.blobs.placement import chosen
 from mutant.storage.collection import Collection, gc
 from mutant.storage.export import export_system, export_task
 from mutant.storage.images import hashes_of
@@ -32,6 +33,7 @@ from mutant.storage.matrix import TEST
 from mutant.storage.records import Baseline, Evaluation, Run
 from mutant.storage.removal import Removal, remove, undo
 from mutant.storage.store import Store
+from mutant.storage.url import database_url
 from mutant.storage.verify import Report, verify
 from mutant.storage.whole import open_source
 from mutant.tasks.errors import UserError
@@ -82,19 +84,23 @@ class System:
         image_size: int | None = None,
         seed: int = 0,
         settings: Settings = Settings(),
+        blobs: str | os.PathLike[str] | None = None,
+        inline_limit: int | str | None = None,
         **source: Any,
     ) -> Self:
         """A new system in database `db` grown from a pretrained root (`mutant.roots()` lists them).
 
-        `source` goes to `mutant.roots.load_root`: `file`, `cache_dir`, `sha256`, `trust_first_use`.
-        Raises `UserError` when the database exists or the root cannot be had.
+        Weights of more than `inline_limit` bytes (`"64KiB"`; 0: all) go to `blobs`, a directory or an `s3://` or `gs://`
+        URL, which no other database may share. `source` goes to `mutant.roots.load_root`: `file`, `cache_dir`,
+        `sha256`, `trust_first_use`. Raises `UserError` when the database exists or the root cannot be had.
         """
         check(settings)
         url = None if db is None else os.fspath(db)
+        placement = chosen(database_url(url), blobs, inline_limit)
         loaded = load_root(root, blocks=blocks, seed=seed, **source)
         path, components = root_path(loaded, image_size)
         info = system_info(loaded, path, seed=seed, version=__version__, settings=settings)
-        return cls(Store.create(url, info, path, components))
+        return cls(Store.create(url, info, path, components, placement))
 
     @classmethod
     def open(cls, db: str | os.PathLike[str] | None = None, *, read_only: bool = False) -> Self:

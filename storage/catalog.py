@@ -1,7 +1,10 @@
 """The system's own row and its tasks."""
 
+from dataclasses import asdict
+
 from sqlalchemy import Connection, func, insert, select, true
 
+from mutant.storage.blobs.placement import Placement
 from mutant.storage.checks import checked
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.refusals import Conflict
@@ -10,7 +13,7 @@ from mutant.tasks.errors import UserError, unknown
 from mutant.tasks.task import Task
 
 
-def write_system(connection: Connection, info: SystemInfo, root_key: int) -> None:
+def write_system(connection: Connection, info: SystemInfo, root_key: int, placement: Placement) -> None:
     row = insert(SystemRow).values(
         key=1,
         root_key=root_key,
@@ -24,8 +27,15 @@ def write_system(connection: Connection, info: SystemInfo, root_key: int) -> Non
         mutant_version=info.mutant_version,
         settings=dict(info.settings),
         created_at=info.created_at,
+        **asdict(placement),
     )
     connection.execute(row)
+
+
+def load_placement(connection: Connection) -> Placement:
+    """Where the system's weights lie."""
+    row = SystemRow
+    return checked(Placement(*connection.execute(select(row.blobs, row.inline_limit, row.blobs_key)).one()))
 
 
 def load_system(connection: Connection) -> tuple[SystemInfo, int]:

@@ -30,6 +30,7 @@ from mutant.storage.schema import (
     WeightsRow,
 )
 from mutant.storage.store import Store
+from mutant.storage.sweep import Loose, survey, sweep
 from mutant.tasks.errors import UserError
 
 _AT_A_TIME = 5000
@@ -42,6 +43,7 @@ class Collection:
 
     `paths` counts those that can no longer be computed, `kept_bytes` is what stays. `database_bytes` is the size of the
     database's weights before and after (None for a dry run); `note` says why their space was not given back.
+    `loose_blobs` lay in the blob store before though no row named them: a crash had left them.
     """
 
     components: int
@@ -52,6 +54,8 @@ class Collection:
     paths: int
     database_bytes: tuple[int, int] | None = None
     note: str = ""
+    loose_blobs: int = 0
+    loose_bytes: int = 0
 
     @property
     def dropped(self) -> int:
@@ -65,17 +69,23 @@ def gc(store: Store, *, dry_run: bool = False) -> Collection:
     """
     if dry_run:
         with store.reading() as connection:
-            return _survey(connection)[0]
+            return _with_loose(_survey(connection)[0], survey(connection))
     with store.writing() as connection:
         exclusive(connection, "a collection")
         found, keys = _survey(connection)
+        found = _with_loose(found, survey(connection))
         with collecting(connection):
             _drop(connection, keys)
-    # Space is given back outside of the transaction, and what is loose beside the database would be swept here.
+    # Blobs go when the transaction that dropped their rows is committed; a crash before that leaves them loose.
     try:
+        sweep(store)
         return replace(found, database_bytes=reclaim(store.url))
     except UserError as error:
         return replace(found, note=f"The space was not given back yet: {error.message}")
+
+
+def _with_loose(found: Collection, there: Loose) -> Collection:
+    return replace(found, loose_blobs=there.blobs, loose_bytes=there.bytes)
 
 
 def _survey(connection: Connection) -> tuple[Collection, list[int]]:

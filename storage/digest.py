@@ -1,7 +1,8 @@
 """The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
 
-It covers the bytes of all weights and every row but the log of events and the leases, and in the rows everything but
-times, costs in seconds, the wording of failures, and the order of arrival (the keys inside the database).
+It covers the bytes of all weights, wherever they lie, and every row but the log of events and the leases, and in the
+rows everything but times, costs in seconds, the wording of failures, and the order of arrival (the keys inside the
+database).
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, select
 from mutant.mutation import to_dict
 from mutant.outcome import Cost
 from mutant.path import Path
-from mutant.storage import catalog, facts, runs
+from mutant.storage import catalog, facts, runs, weights
 from mutant.storage.candidates import load_candidates
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
@@ -97,10 +98,9 @@ def _content(connection: Connection) -> Iterator[list[Any]]:
     traces = select(TraceRow.digest).order_by(TraceRow.digest)
     for subject, query in (("version", versions), ("component", components), ("trace", traces)):
         yield from ([subject, *found] for found in connection.execute(query))
-    weights = select(WeightsRow.digest, WeightsRow.n_bytes, WeightsRow.data).order_by(WeightsRow.digest)
-    with connection.execute(weights.execution_options(yield_per=1)) as rows:
-        for name, n_bytes, data in rows:
-            yield ["weights", name, n_bytes, hashlib.sha256(data).hexdigest()]
+    stored = select(WeightsRow.digest, WeightsRow.n_bytes, WeightsRow.data).order_by(WeightsRow.digest)
+    for weight in weights.rows(connection, stored):
+        yield ["weights", weight.digest, weight.n_bytes, hashlib.sha256(weight.read()).hexdigest()]
 
 
 def _cost(cost: Cost) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mutant.storage.leases import Lease
 from mutant.storage.process import Process
 from mutant.storage.refusals import Superseded
 from mutant.storage.store import Store
+from mutant.storage.sweep import sweep
 from mutant.tasks.errors import UserError
 
 
@@ -40,6 +41,7 @@ def holding(
     try:
         store.lease = lease
         thread.start()
+        _sweep(store, told)
         yield lease
     finally:
         stop.set()
@@ -70,6 +72,19 @@ def _acquire(store: Store, purpose: str, process: Process, told: Told, pace: Pac
         elif seen != holder:
             raise leases.is_held(holder)
         time.sleep(min(0.2, pace.beat / 4))
+
+
+def _sweep(store: Store, told: Told) -> None:
+    """Delete what an earlier holder's crash left loose; a store that cannot be reached stops whoever needs it later."""
+    try:
+        found = sweep(store)
+    except Superseded:
+        raise
+    except UserError as error:
+        told(f"Loose blobs were not swept: {error}")
+        return
+    if found.blobs:
+        told(f"Swept {found.blobs:,} loose blobs ({found.bytes:,} bytes) that a crash had left.")
 
 
 def _beat(store: Store, stop: threading.Event, seconds: float) -> None:

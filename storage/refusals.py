@@ -15,6 +15,14 @@ class Damaged(UserError):
     """The database's content cannot be what was written."""
 
 
+class BlobDamaged(Damaged):
+    """Weights in the blob store that cannot be what was written: `reason` is `missing` or `torn`."""
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str = "missing") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class Held(Conflict):
     """Another process has the system's lease."""
 

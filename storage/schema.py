@@ -91,14 +91,17 @@ class ImagesRow(Base):
 
 
 class WeightsRow(Base):
-    """Arrays by the digest of their content, as safetensors. Components, traces and golden outputs name them."""
+    """Arrays by the digest of their content, as safetensors. Components, traces and golden outputs name them.
+
+    `data` is NULL where they lie in the system's blob store under the digest.
+    """
 
     __tablename__ = "weights"
 
     key: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(Digest, unique=True)
     n_bytes: Mapped[int] = mapped_column(BigInteger)
-    data: Mapped[bytes] = mapped_column(LargeBinary)
+    data: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class CollectedRow(Base):
@@ -329,7 +332,7 @@ class PermitRow(Base):
 
 
 class SystemRow(Base):
-    """The one row that says what this system is."""
+    """The one row that says what this system is, and where its weights lie (`blobs/placement.py`)."""
 
     __tablename__ = "system"
     __table_args__ = (CheckConstraint("key = 1", name="single"),)
@@ -346,3 +349,6 @@ class SystemRow(Base):
     mutant_version: Mapped[str] = mapped_column(Name)
     settings: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    blobs: Mapped[str | None] = mapped_column(Text)
+    inline_limit: Mapped[int | None] = mapped_column(BigInteger)
+    blobs_key: Mapped[str] = mapped_column(String(16), server_default="")

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import Connection
@@ -13,10 +12,12 @@ from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.pool import Pool
 from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
+from mutant.storage.blobs.placement import Depot, Placement, chosen, opened
 from mutant.storage.engine import connect, revision
 from mutant.storage.faults import decoding, translated
+from mutant.storage.founding import check_same, found
 from mutant.storage.images import TaskImages, write_images
-from mutant.storage.locks import BUSY_SECONDS, WRITES
+from mutant.storage.locks import BUSY_SECONDS, DEPOT, WRITES
 from mutant.storage.records import (
     Baseline,
     CandidateRecord,
@@ -43,6 +44,7 @@ class Store:
         self.read_only = read_only
         self._engine = connect(url, read_only=read_only, busy_seconds=busy_seconds)
         self._info: SystemInfo | None = None
+        self._depot: Depot | None = None
         self.lease: leases.Lease | None = None
         """The lease that this store holds (`holding.py`): every write asks whether it still does."""
 
@@ -52,37 +54,21 @@ class Store:
         info: SystemInfo,
         root: Path,
         components: Iterable[Component],
+        placement: Placement | None = None,
         *,
         exist_ok: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> "Store":
         """Make a system with its root, whole or not at all; `components` are all of the root's.
 
-        Raises UserError when there is one already, unless `exist_ok` and it has the same root and seed.
+        `placement` (as `blobs.placement.chosen` makes it) says where its weights will lie. Raises UserError when there
+        is one already, unless `exist_ok` and it has the same root and seed.
         """
         place = database_url(url)
-        by_digest = {component.digest: component for component in components}
-        new = births.prepare(root, by_digest, {})
-        made = migrate.create(
-            place, lambda connection: catalog.write_system(connection, info, births.write_path(connection, new))
-        )
-        if not made and not exist_ok:
-            raise UserError(
-                f"There is a system in '{label(place)}' already.",
-                hint="Go on with: mutant add, or name another with --db",
-            )
-        store = Store.open(url, busy_seconds=busy_seconds)
-        try:
-            there, found = store.root(), store.info
-            if (there.version, found.root, found.seed) != (root.version, info.root, info.seed):
-                raise UserError(
-                    f"The system in '{label(place)}' has another root or seed: {found.root}, seed {found.seed}.",
-                    hint="Name another with --db.",
-                )
-        except BaseException:
-            store.close()
-            raise
-        return store
+        if not found(place, info, root, components, placement or chosen(place)):
+            with Store.open(url, read_only=True) as there:
+                check_same(place, (info, root), (there.info, there.root()), exist_ok=exist_ok)
+        return Store.open(url, busy_seconds=busy_seconds)
 
     @staticmethod
     def open(url: str | None = None, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> "Store":
@@ -110,16 +96,14 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """A transaction that sees one state of the database, for the modules of this room."""
         with translated(self.url), decoding(self.url), self._engine.begin() as connection:
-            yield connection
+            yield self._placed(connection)
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
@@ -145,7 +129,19 @@ class Store:
             raise UserError(f"'{label(self.url)}' was opened for reading only, and this writes to it.")
         engine = self._engine.execution_options(**{WRITES: True})
         with translated(self.url), decoding(self.url), engine.begin() as connection:
-            yield connection
+            yield self._placed(connection)
+
+    def _placed(self, connection: Connection) -> Connection:
+        """The connection, told where weights lie."""
+        if self._depot is None:
+            self._depot = opened(catalog.load_placement(connection), self.url)
+        return connection.execution_options(**{DEPOT: self._depot})
+
+    @property
+    def depot(self) -> Depot:
+        """Where the system's weights lie."""
+        with self.reading() as connection:
+            return weights.depot_of(connection)
 
     # The system and its tasks
 
@@ -314,6 +310,7 @@ class Store:
         new = None
         if isinstance(outcome, Trained):
             new = births.prepare(outcome.path, outcome.components, outcome.traces)
+            weights.ship(self.depot, new.weights)
         with self.changing() as connection:
             candidates.commit(connection, segment, generation, child, outcome, new, attempt)
 
@@ -330,6 +327,7 @@ class Store:
         if (winner is None) != (golden is None):
             raise Conflict("A segment's winner and its golden outputs belong together.")
         blob = None if golden is None else facts.golden_blob(golden)
+        weights.ship(self.depot, [] if blob is None else [blob])
         with self.changing() as connection:
             runs.finish_segment(connection, segment, winner)
             if winner is not None and golden is not None and blob is not None:

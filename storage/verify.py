@@ -14,7 +14,7 @@ from mutant.storage import weights
 from mutant.storage.collection import collected
 from mutant.storage.faults import DECODING
 from mutant.storage.records import Golden
-from mutant.storage.refusals import Damaged
+from mutant.storage.refusals import BlobDamaged, Damaged
 from mutant.storage.schema import CollectedRow, ComponentRow, PathRow
 from mutant.storage.store import Store
 
@@ -25,7 +25,7 @@ Verdict = Literal["identical", "different", "not comparable"]
 
 @dataclass(frozen=True)
 class DamagedComponent:
-    """A component that is not what its digest says: `reason` is `missing`, `unreadable` or `changed`."""
+    """A component that is not what its digest says: `reason` is `missing`, `torn`, `unreadable` or `changed`."""
 
     digest: str
     reason: str
@@ -124,9 +124,13 @@ class _Checker:
         found: dict[str, Component] = {}
         with self._store.reading() as connection:
             kinds = weights.specs(connection, digests)
-            for digest, data in weights.stored(connection, digests):
+            for row in weights.stored(connection, digests):
+                digest = row.digest
                 try:
-                    found[digest] = Component(kinds[digest], weights.decode(data))
+                    found[digest] = Component(kinds[digest], weights.decode(row.read()))
+                except BlobDamaged as error:
+                    self._blame(digest, error.reason, str(kinds.get(digest, "")))
+                    continue
                 except DECODING as error:
                     self._blame(digest, f"unreadable: {error}", str(kinds.get(digest, "")))
                     continue

@@ -1,6 +1,7 @@
 """Content-addressed arrays: stored once under the digest of their content, as safetensors, checked when read.
 
-No pickle: safetensors hold numbers only. Arrays are written in the transaction of the rows that name them.
+No pickle: safetensors hold numbers only. Arrays are written in the transaction of the rows that name them, or, when
+they are large, into the blob store before it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,19 +11,21 @@ from typing import Any
 import numpy as np
 from safetensors import deserialize  # pyright: ignore[reportUnknownVariableType]
 from safetensors.numpy import save
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Select, delete, func, insert, select
 
 from mutant.component import Arrays, Component, Spec, content_digest
+from mutant.storage.blobs.placement import Depot
+from mutant.storage.blobs.protocol import keep
 from mutant.storage.checks import checked
-from mutant.storage.refusals import Collected, Damaged
+from mutant.storage.faults import DECODING
+from mutant.storage.locks import DEPOT
+from mutant.storage.refusals import BlobDamaged, Collected, Damaged
 from mutant.storage.schema import CollectedRow, ComponentRow, WeightsRow
 from mutant.tasks.errors import UserError
 
 _tensors: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = deserialize
 TRACE = Spec.of("trace")
 GOLDEN = Spec.of("golden")
-LARGEST = 10**9
-"""Bytes of the largest value that a SQLite database takes."""
 
 _DTYPES = {
     "BOOL": "bool",
@@ -47,6 +50,33 @@ class Blob:
 
     digest: str
     data: bytes
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of weights: encoded arrays in the database (`data`), or under their digest in the depot's blob store."""
+
+    digest: str
+    n_bytes: int
+    data: bytes | None
+    depot: Depot
+
+    def read(self) -> bytes:
+        """The encoded arrays. Raises BlobDamaged when they are missing from the store or have another length."""
+        if self.data is not None:
+            return self.data
+        blobs = self.depot.blobs
+        found = None if blobs is None else blobs.get(self.digest)
+        where = "a blob store that the system does not name" if blobs is None else f"'{blobs.where}'"
+        if found is None:
+            raise self._damaged(f"are missing from {where}", "missing")
+        if len(found) != self.n_bytes:
+            raise self._damaged(f"in {where} are torn: {len(found):,} of {self.n_bytes:,} bytes are there", "torn")
+        return found
+
+    def _damaged(self, how: str, reason: str) -> BlobDamaged:
+        hint = "Restore the blob store from a copy. What else differs: mutant verify"
+        return BlobDamaged(f"The weights with the digest {self.digest[:12]} {how}.", hint=hint, reason=reason)
 
 
 def encode(arrays: Arrays) -> bytes:
@@ -80,30 +110,46 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def component_blob(component: Component) -> Blob:
-    return _blob(component.digest, str(component.spec), component.arrays)
+    return Blob(component.digest, encode(component.arrays))
 
 
 def arrays_blob(spec: Spec, arrays: Arrays) -> Blob:
     """A blob of arrays that are no component, such as a trace; `spec` says what they are."""
-    return _blob(content_digest(spec, arrays), str(spec), arrays)
+    return Blob(content_digest(spec, arrays), encode(arrays))
 
 
-def _blob(digest: str, what: str, arrays: Arrays) -> Blob:
-    data = encode(arrays)
-    if len(data) > LARGEST:
-        raise UserError(f"{what} has {len(data):,} bytes of weights; the database takes {LARGEST:,} at most.")
-    return Blob(digest, data)
+def depot_of(connection: Connection) -> Depot:
+    """Where the weights of the system of `connection` lie."""
+    return connection.get_execution_options()[DEPOT]
+
+
+def ship(depot: Depot, blobs: Iterable[Blob]) -> None:
+    """Write the large ones of `blobs` into the store, before the transaction that `put`s them begins.
+
+    Raises UserError for one that is too large for a system without a store.
+    """
+    for blob in blobs:
+        if depot.takes(len(blob.data)):
+            assert depot.blobs is not None
+            keep(blob.data, blob.digest, depot.blobs)
 
 
 def put(connection: Connection, blobs: Iterable[Blob]) -> None:
-    """Write the blobs that are not stored yet."""
-    wanted = {blob.digest: blob for blob in blobs}
+    """Write rows for the blobs that are not stored yet.
+
+    Of a large one, which `ship` wrote, it is seen to that the store has it: the sweeper holds the write lock too.
+    """
+    wanted, depot = {blob.digest: blob for blob in blobs}, depot_of(connection)
     known = set(connection.scalars(select(WeightsRow.digest).where(WeightsRow.digest.in_(wanted))))
     for digest, blob in wanted.items():
         if digest not in known:
-            connection.execute(
-                insert(WeightsRow).values(digest=digest, n_bytes=len(blob.data), data=blob.data),
-            )
+            data: bytes | None = blob.data
+            if depot.takes(len(blob.data)):
+                assert depot.blobs is not None
+                if depot.blobs.size(digest) != len(blob.data):
+                    depot.blobs.put(digest, blob.data)
+                data = None
+            connection.execute(insert(WeightsRow).values(digest=digest, n_bytes=len(blob.data), data=data))
             connection.execute(delete(CollectedRow).where(CollectedRow.digest == digest))
 
 
@@ -116,13 +162,35 @@ def specs(connection: Connection, digests: Sequence[str]) -> dict[str, Spec]:
     return found
 
 
-def stored(connection: Connection, digests: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The encoded arrays of those of `digests` that have weights, one at a time."""
+def stored(connection: Connection, digests: Sequence[str]) -> Iterator[Stored]:
+    """The rows of weights of those of `digests` that have some, one at a time."""
+    row = WeightsRow
     for some in chunks(digests):
-        query = select(WeightsRow.digest, WeightsRow.data).where(WeightsRow.digest.in_(some))
-        with connection.execute(query.execution_options(yield_per=1)) as rows:
-            for row in rows:
-                yield row.digest, row.data
+        yield from rows(connection, select(row.digest, row.n_bytes, row.data).where(row.digest.in_(some)))
+
+
+def rows(connection: Connection, query: Select[str, int, bytes | None]) -> Iterator[Stored]:
+    """The rows of weights that a query of digest, size and data finds, one at a time."""
+    depot = depot_of(connection)
+    with connection.execute(query.execution_options(yield_per=1)) as found:
+        for digest, n_bytes, data in found:
+            yield Stored(digest, n_bytes, data, depot)
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many weights lie in a place, and their bytes."""
+
+    count: int
+    bytes: int
+
+
+def held(connection: Connection) -> tuple[Held, Held]:
+    """What lies in the database, and what in the blob store."""
+    outside = WeightsRow.data.is_(None)
+    query = select(outside, func.count(), func.sum(WeightsRow.n_bytes)).group_by(outside)
+    found = {bool(out): checked(Held(count, int(n_bytes))) for out, count, n_bytes in connection.execute(query)}
+    return found.get(False, Held(0, 0)), found.get(True, Held(0, 0))
 
 
 def read_components(connection: Connection, digests: Iterable[str]) -> dict[str, Component]:
@@ -130,10 +198,10 @@ def read_components(connection: Connection, digests: Iterable[str]) -> dict[str,
     wanted = list(dict.fromkeys(digests))
     kinds = specs(connection, wanted)
     found: dict[str, Component] = {}
-    for digest, data in stored(connection, [digest for digest in wanted if digest in kinds]):
-        component = Component(kinds[digest], decode(data))
-        _check(component.digest, digest, str(component.spec))
-        found[digest] = component
+    for row in stored(connection, [digest for digest in wanted if digest in kinds]):
+        component = Component(kinds[row.digest], _decoded(row))
+        _check(component.digest, row.digest, str(component.spec))
+        found[row.digest] = component
     for digest in wanted:
         if digest not in found:
             raise _missing(connection, digest, str(kinds.get(digest, "unknown component")))
@@ -142,8 +210,8 @@ def read_components(connection: Connection, digests: Iterable[str]) -> dict[str,
 
 def read_arrays(connection: Connection, spec: Spec, digest: str) -> Mapping[str, np.ndarray[Any, Any]]:
     """Arrays that are no component, checked against their digest. Raises Damaged when they are missing or differ."""
-    for _, data in stored(connection, [digest]):
-        arrays = decode(data)
+    for row in stored(connection, [digest]):
+        arrays = _decoded(row)
         _check(content_digest(spec, arrays), digest, spec.kind)
         return arrays
     raise _missing(connection, digest, spec.kind)
@@ -155,11 +223,24 @@ def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
         yield values[start : start + size]
 
 
+def _decoded(row: Stored) -> dict[str, np.ndarray[Any, Any]]:
+    data = row.read()
+    try:
+        return decode(data)
+    except DECODING as error:
+        if row.data is not None or row.depot.blobs is None:
+            raise  # it is the database that is damaged, and `decoding` says so
+        raise Damaged(
+            f"The weights with the digest {row.digest[:12]} in '{row.depot.blobs.where}' cannot be read ({error}).",
+            hint="Restore the blob store from a copy. What else differs: mutant verify",
+        ) from error
+
+
 def _check(found: str, wanted: str, what: str) -> None:
     if found != wanted:
         raise Damaged(
             f"The weights of {what} with the digest {wanted[:12]} have changed: now it is {found[:12]}.",
-            hint="Restore the database from a copy. What else differs: mutant verify",
+            hint="Restore the system from a copy. What else differs: mutant verify",
         )
 
 

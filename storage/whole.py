@@ -1,14 +1,17 @@
 """Systems as files: a copy of all of one, or a new one with some of its tasks. Both are ordinary systems."""
 
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, insert, select, update
 
-from mutant.storage import migrate
+from mutant.storage import migrate, weights
+from mutant.storage.blobs.placement import Placement, opened
 from mutant.storage.importing import import_tasks
+from mutant.storage.locks import DEPOT
 from mutant.storage.portable import forget_places, portable_info
-from mutant.storage.schema import Base, PermitRow, WeightsRow
+from mutant.storage.schema import Base, PermitRow, SystemRow, WeightsRow
 from mutant.storage.store import Store
 from mutant.storage.url import database_url
 from mutant.tasks.errors import UserError
@@ -18,21 +21,35 @@ _AT_A_TIME = 1000
 
 
 def copy_system(store: Store, file: FilePath) -> None:
-    """Write every row and all weights of `store`, as they are at one moment, to the new SQLite database `file`."""
+    """Write every row and all weights of `store`, as they are at one moment, to the new SQLite database `file`.
+
+    Wherever they lay, weights go into it, and those that are too large for it into its own directory beside it.
+    """
+    url, placement = database_url(str(file)), Placement()
     with store.reading() as theirs:
 
         def fill(ours: Connection) -> None:
+            ours.execution_options(**{DEPOT: opened(placement, url)})
             for table in Base.metadata.sorted_tables:
-                if table is not PermitRow.__table__:
+                if table is WeightsRow.__table__:
+                    _copy_weights(theirs, ours)
+                elif table is not PermitRow.__table__:
                     _copy(theirs, ours, table)
             forget_places(ours)
+            ours.execute(update(SystemRow).values(asdict(placement)))
 
-        migrate.create(database_url(str(file)), fill)
+        migrate.create(url, fill)
+
+
+def _copy_weights(theirs: Connection, ours: Connection) -> None:
+    row = WeightsRow
+    query = select(row.digest, row.n_bytes, row.data).order_by(row.key)
+    for stored in weights.rows(theirs, query):
+        weights.put(ours, [weights.Blob(stored.digest, stored.read())])
 
 
 def _copy(theirs: Connection, ours: Connection, table: Table) -> None:
-    size = 1 if table is WeightsRow.__table__ else _AT_A_TIME
-    query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=size)
+    query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_AT_A_TIME)
     with theirs.execute(query) as rows:
         for some in rows.mappings().partitions():
             found: list[dict[str, Any]] = [dict(row) for row in some]

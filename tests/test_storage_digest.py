@@ -35,7 +35,10 @@ MEANINGLESS = {
     "paths.created_at",
     "runs.ended_at",
     "runs.started_at",
+    "system.blobs",
+    "system.blobs_key",
     "system.created_at",
+    "system.inline_limit",
     "tasks.added_at",
     "events.at",
     "events.data",
@@ -122,6 +125,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
         full_run(store)
         with store.writing() as connection:
             leases.take(connection, Process("host", "boot", 1, "born"), "left")
+            connection.execute(text("UPDATE system SET blobs = 'blobs', inline_limit = 1000000"))
         full_digest = digest(store)
     (directory / "digest").write_text(full_digest)
     return directory
