@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from places import Place
 from postgres_server import Server, programs, serving
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,13 +55,29 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+BACK_ENDS = ("sqlite", "postgresql")
+WITH_BLOBS = ("test_storage", "test_storage_runs", "test_collection", "test_verify")
+"""The modules whose tests run on each back end with all weights in a blob store beside it, too."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "new_database" in metafunc.fixturenames:
+        beside = BACK_ENDS if metafunc.module.__name__ in WITH_BLOBS else ()
+        metafunc.parametrize("new_database", [*BACK_ENDS, *(f"{name}+blobs" for name in beside)], indirect=True)
+
+
+@pytest.fixture
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Names a new, empty database at every call, on each back end in turn."""
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgres").new_database
+    back_end, _, blobs = request.param.partition("+")
+    server = request.getfixturevalue("postgres") if back_end == "postgresql" else None
     numbers = count()
-    return lambda: str(tmp_path / f"mutant_{next(numbers)}.db")
+
+    def new() -> str:
+        url = server.new_database() if server is not None else str(tmp_path / f"mutant_{next(numbers)}.db")
+        return Place(url, blobs=tmp_path / "blobs", inline_limit=0) if blobs else url
+
+    return new
 
 
 @pytest.fixture

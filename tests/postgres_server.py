@@ -42,6 +42,7 @@ class Server:
     bin: Path
     owner: int | None
     process: subprocess.Popen[Any] | None = None
+    durable: bool = False
     numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
@@ -63,7 +64,8 @@ class Server:
         subprocess.run(command, check=True, capture_output=True, cwd=self.directory, **self._as_owner())
 
     def start(self) -> None:
-        settings = [part for item in _SETTINGS.items() for part in ("-c", "=".join(item))]
+        chosen = _SETTINGS | ({"fsync": "on", "full_page_writes": "on"} if self.durable else {})
+        settings = [part for item in chosen.items() for part in ("-c", "=".join(item))]
         command = [str(self.bin / "postgres"), "-D", str(self.directory / "data"), "-k", str(self.directory), *settings]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, **self._as_owner())
@@ -100,8 +102,8 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server for as long as the block lasts; needs the wheel."""
+def serving(*, durable: bool = False) -> Iterator[Server]:
+    """A server for as long as the block lasts; needs the wheel. `durable`: it syncs, as those of benchmarks should."""
     bin_ = programs()
     assert bin_ is not None
     # A socket's name may have about a hundred characters, which pytest's own temporary directories exceed.
@@ -114,7 +116,7 @@ def serving() -> Iterator[Server]:
             bin_ = _copied(bin_, directory)
             os.chown(directory, owner, owner)
             directory.chmod(0o755)
-        server = Server(directory, bin_, owner)
+        server = Server(directory, bin_, owner, durable=durable)
         options = ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C"]
         server.run("initdb", "-D", str(directory / "data"), "-U", SUPERUSER, *options)
         server.start()

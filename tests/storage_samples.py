@@ -5,6 +5,7 @@ from pathlib import Path as FilePath
 
 import ml_dtypes
 import numpy as np
+from places import placement
 from sqlalchemy import func, select
 
 from mutant.component import Component, Spec, content_digest
@@ -69,7 +70,7 @@ def new_store(where: FilePath | str, *tasks: str, seed: int = 0) -> Store:
     """A system in the directory or database `where`."""
     root, components = sample_root(seed)
     url = where if isinstance(where, str) else str(where / "mutant.db")
-    store = Store.create(url, sample_info(seed), root, components)
+    store = Store.create(url, sample_info(seed), root, components, placement(url))
     for name in tasks:
         store.add_task(sample_task(name))
     return store

@@ -16,11 +16,11 @@ from mutant.storage.url import database_file
 from mutant.tasks.errors import UserError
 
 INLINE_LIMIT = 64 * 2**20
-"""Bytes above which weights leave a SQLite file where nothing else was said; no shipped root's component has as many."""
+"""Bytes above which weights leave a SQLite file where nothing else was said."""
 NAMED_LIMIT = 2**20
 """Bytes above which weights go to a store that was named: about here a file becomes as fast as the database."""
 LARGEST = {"sqlite": 10**9 - 2**20, "postgresql": 5 * 10**8}
-"""Bytes of the largest value that a back end takes: SQLite's rows have 10^9, a PostgreSQL answer 2^30 in hexadecimal."""
+"""Bytes of the largest value that a back end takes: a row of SQLite has 10^9, and PostgreSQL's answer in hex 2^30."""
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"(\d{1,18})\s*([a-z]*)", re.ASCII)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
