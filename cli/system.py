@@ -113,11 +113,14 @@ def _weights(store: "Store") -> dict[str, Any]:
 
 
 def _weights_words(found: dict[str, Any]) -> str:
+    from mutant.storage.blobs.placement import INLINE_LIMIT
+
     inside, outside, where = found["in_database"], found["in_blobs"], found["blobs"]
     words = f"{inside['bytes']:,} bytes in the database"
     if outside["count"]:
         return f"{words}, {outside['bytes']:,} in {where}"
-    return words if where is None else f"{words}; larger ones than {found['inline_limit']:,} go to {where}"
+    usual = where is None or found["inline_limit"] == INLINE_LIMIT
+    return words if usual else f"{words}; what has more than {found['inline_limit']:,} goes to {where}"
 
 
 def _system_words(system: dict[str, Any]) -> dict[str, str]:

@@ -62,7 +62,7 @@ WITH_BLOBS = ("test_storage", "test_storage_runs", "test_collection", "test_veri
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_database" in metafunc.fixturenames:
-        beside = BACK_ENDS if metafunc.module.__name__ in WITH_BLOBS else ()
+        beside = BACK_ENDS if metafunc.definition.path.stem in WITH_BLOBS else ()
         metafunc.parametrize("new_database", [*BACK_ENDS, *(f"{name}+blobs" for name in beside)], indirect=True)
 
 

@@ -13,7 +13,11 @@ import pytest
 
 ORDER = ("tasks", "mutant", "storage", "search", "serving", "cli")
 APART = {("serving", "search")}
-ONE_PLACE = {"ray": {"search/ray_evaluator.py"}, "tensorflow_datasets": {"tasks/sources/tfds.py"}}
+ONE_PLACE = {
+    "ray": {"search/ray_evaluator.py"},
+    "tensorflow_datasets": {"tasks/sources/tfds.py"},
+    "obstore": {"storage/blobs/objects.py"},
+}
 HEAVY = ("jax", "flax", "optax", "ray", "sqlalchemy", "alembic", "sklearn", "skimage", "onnx", "matplotlib", "PIL")
 
 
