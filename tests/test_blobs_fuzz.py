@@ -50,7 +50,7 @@ def damaged(data: bytes, draw: st.DataObject) -> bytes:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 @given(draw=st.data())
 def test_a_damaged_blob_is_told_or_is_what_it_was(good: tuple[Store, Path], draw: st.DataObject) -> None:
     store, winner = good
