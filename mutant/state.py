@@ -1,4 +1,4 @@
-"""A child's arrays as its training program holds them: padded into the places of its template, and out of them again."""
+"""A child's arrays as its training program holds them: padded into the places of its template, and out again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +54,4 @@ def parts_of(suffix: Fitted, tree: Tree) -> list[Numbers]:
 
     They may be views of the device's memory: copy what must outlive the next step.
     """
-    return [
-        trimmed(part.spec, arrays) for part, arrays in zip(suffix.parts, tree, strict=True) if part is not None
-    ]
+    return [trimmed(part.spec, arrays) for part, arrays in zip(suffix.parts, tree, strict=True) if part is not None]

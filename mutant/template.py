@@ -94,9 +94,10 @@ def fitted(plan: Blueprint) -> Fitted:
     cut = next(i for i, slot in enumerate(slots) if slot.part is not None and slot.part.trainable)
     first = _entry(slots, cut, sum(is_block(part.slot) for part in plan.trunk))
     width = max((part.spec["width"] for part in plan.parts[plan.frozen_prefix :] if is_adapter(part.slot)), default=0)
-    modes = tuple(_mode(slot, index - cut) for index, slot in enumerate(slots))[first:]
-    parts = tuple(None if mode is Mode.SKIP else slot.part for mode, slot in zip(modes, slots[first:], strict=True))
     template = tuple(Place(_padded(slot.spec, width), _modes(slot, i)) for i, slot in enumerate(slots[first:]))
+    placed = enumerate(zip(slots[first:], template, strict=True), start=first)
+    modes = tuple(_mode(slot, place, index - cut) for index, (slot, place) in placed)
+    parts = tuple(None if mode is Mode.SKIP else slot.part for mode, slot in zip(modes, slots[first:], strict=True))
     return Fitted(template, modes, parts, slots[cut].inputs)
 
 
@@ -134,22 +135,25 @@ def _entry(slots: Sequence[_Slot], cut: int, blocks: int) -> int:
     return first
 
 
-def _mode(slot: _Slot, above_cut: int) -> Mode:
+def _mode(slot: _Slot, place: Place, above_cut: int) -> Mode:
     if slot.part is None or above_cut < 0:
         return Mode.SKIP
-    if above_cut == 0:
+    if above_cut == 0 and Mode.LOWEST in place.modes:
         return Mode.LOWEST
     return Mode.TRAINED if slot.part.trainable else Mode.FROZEN
 
 
 def _modes(slot: _Slot, above_entry: int) -> tuple[Mode, ...]:
-    """The modes that any child of the template can have a slot in."""
+    """The modes that any child of the template can have a slot in.
+
+    LOWEST spares a gradient, but is one more to compile: blocks alone have it above the entry.
+    """
     skipped = (Mode.SKIP,) if slot.keeps else ()
     if above_entry == 0:
         return (*skipped, Mode.LOWEST)
     if slot.name == HEAD:
         return (Mode.TRAINED,)
-    lowest = (Mode.LOWEST,) if slot_index(slot.name) is not None else ()
+    lowest = (Mode.LOWEST,) if is_block(slot.name) else ()
     return (*skipped, Mode.FROZEN, Mode.TRAINED, *lowest)
 
 

@@ -70,9 +70,7 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
     return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
 
 
-def _train(
-    assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float, compiled: Compiled
-) -> Trained:
+def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float, compiled: Compiled) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, _prefix(assignment), suffix.inputs)
     state, buffers = initial_state(assignment, suffix)
@@ -130,9 +128,7 @@ def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, 
 def _cost(assignment: Assignment, dataset: Dataset, feed: Feed, validations: int, started: float) -> Cost:
     plan, examples = assignment.blueprint, feed.per_visit * validations
     validated = len(dataset.validation) * validations
-    flops = training_flops(
-        plan, plan.hyperparameters.image_size, examples=examples, validation_examples=validated
-    )
+    flops = training_flops(plan, plan.hyperparameters.image_size, examples=examples, validation_examples=validated)
     return Cost(time.monotonic() - started, examples, flops)
 
 
