@@ -33,11 +33,15 @@ class PlannedPart:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that defines a child before training: its parts in order, hyperparameters and learned probabilities."""
+    """All that defines a child before training: its parts in order, hyperparameters and learned probabilities.
+
+    `trunk` is the root's parts, among which a child's blocks are.
+    """
 
     parts: tuple[PlannedPart, ...]
     hyperparameters: Hyperparameters
     probabilities: Mapping[str, float]
+    trunk: tuple[Part, ...]
 
     @property
     def chain(self) -> tuple[Spec, ...]:
@@ -75,7 +79,8 @@ def blueprint(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> Bluepr
         PlannedPart(p.slot, p.spec, p.depth, p.source, p.source is None or p.slot in cloned or p.trainable)
         for p in slots
     )
-    return Blueprint(parts, _hyperparameters(parent, mutations), _probabilities(parent, mutations))
+    trunk = tuple(part for part in ancestry[-1].parts if part.slot != HEAD)
+    return Blueprint(parts, _hyperparameters(parent, mutations), _probabilities(parent, mutations), trunk)
 
 
 def _body(ancestry: Sequence[Path], mutations: Sequence[Mutation]) -> list[PlannedPart]:

@@ -1,5 +1,10 @@
-"""What a child's training reads: which examples, in which order, as activations at the top of its frozen prefix."""
+"""What a child's training reads: chunks of steps at the top of its frozen prefix, prepared while the device works."""
 
+import math
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,56 +12,106 @@ import numpy as np
 from mutant.assignment import Assignment
 from mutant.dataset import Dataset, Split, augmentation
 from mutant.position import derive
-from mutant.prefix import Activations, Prefix, PrefixCache
+from mutant.prefix import Prefix, PrefixCache, Source
 from mutant.schedule import learning_rates
-from mutant.typed import jnp
+from mutant.sgd import Chunk
+from mutant.shape import Signature
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
+MOST_STEPS = 64
+CHUNK_BYTES = 1 << 25
+"""A chunk has at most so many steps, and inputs of at most so many bytes (but always one step)."""
+
+
+def capacity(batch: int, inputs: Signature) -> int:
+    """Steps of one chunk: a power of two that depends on shapes alone, so that programs are shared between tasks.
+
+    >>> capacity(32, ((2, 2, 192), "float32")), capacity(512, ((197, 768), "float32"))
+    (64, 1)
+    """
+    shape, dtype = inputs
+    step = batch * math.prod(shape) * np.dtype(dtype).itemsize
+    return max(1, min(MOST_STEPS, 1 << max(0, (CHUNK_BYTES // step).bit_length() - 1)))
+
 
 class Feed:
-    """What each validation period trains on: activations at the cut, labels, row numbers by step, weights."""
+    """What each validation period trains on. Every chunk has one shape; what it has too much of has no weight.
 
-    def __init__(self, assignment: Assignment, dataset: Dataset, cache: PrefixCache, prefix: Prefix) -> None:
+    `waited` counts the seconds in which the training had to wait for its data.
+    """
+
+    def __init__(
+        self, assignment: Assignment, dataset: Dataset, cache: PrefixCache, prefix: Prefix, inputs: Signature
+    ) -> None:
         training, plan = assignment.training, assignment.blueprint
-        examples = min(training.examples_per_validation, len(dataset.train))
         self.batch = min(training.batch, len(dataset.train))
-        self.steps = -(-examples // self.batch)
-        self.examples = examples * training.validations
-        rates = learning_rates(plan.hyperparameters, self.steps * training.validations, training.validations)
-        self.rates = rates.reshape(training.validations, self.steps)
-        self._stream = example_stream(
-            derive(assignment.candidate.seed, "order"), len(dataset.train), examples, training.validations
-        )
+        self.per_visit = min(training.examples_per_validation, len(dataset.train))
+        self.steps = -(-self.per_visit // self.batch)
+        self.visits = training.validations
+        self.waited = 0.0
+        self._capacity = capacity(self.batch, inputs)
+        rates = learning_rates(plan.hyperparameters, self.steps * self.visits, self.visits)
+        self._rates = rates.reshape(self.visits, self.steps)
+        seed = derive(assignment.candidate.seed, "order")
+        self._stream = example_stream(seed, len(dataset.train), self.per_visit, self.visits)
         self._assignment, self._dataset, self._prefix, self._cache = assignment, dataset, prefix, cache
         self._augmentation = augmentation(plan.hyperparameters)
-        self._cached: tuple[Any, Any] | None = None
-        self.validation = self._activations(dataset.validation)
 
-    def visit(self, visit: int) -> tuple[Any, Any, Any, Any]:
-        indices = self._stream[visit]
-        missing = self.steps * self.batch - len(indices)
-        weights = np.pad(np.ones(len(indices), np.float32), (0, missing)).reshape(self.steps, self.batch)
-        if self._augmentation.active:
-            x, y, rows = *self._augmented(visit, indices), np.arange(len(indices))
-        else:
-            if self._cached is None:
-                train = self._dataset.train
-                self._cached = jnp.asarray(self._activations(train)), jnp.asarray(train.labels)
-            (x, y), rows = self._cached, indices
-        return x, y, np.pad(rows, (0, missing)).astype(np.int32).reshape(self.steps, self.batch), weights
+    def validation(self) -> Source:
+        """The validation examples at the top of the frozen prefix."""
+        return self._source(self._dataset.validation)
 
-    def _activations(self, split: Split) -> Activations:
-        return self._cache.activations(self._prefix, self._assignment.components, split)
+    @contextmanager
+    def chunks(self) -> Generator[Iterator[tuple[int, Chunk]]]:
+        """(visit, chunk) in order; a thread prepares the next one while the caller works on the last."""
+        with ThreadPoolExecutor(1, thread_name_prefix="feed") as ahead:
+            try:
+                yield self._prepared(ahead)
+            finally:
+                ahead.shutdown(wait=True, cancel_futures=True)
 
-    def _augmented(self, visit: int, indices: Any) -> tuple[Any, Any]:
+    def _prepared(self, ahead: ThreadPoolExecutor) -> Iterator[tuple[int, Chunk]]:
+        starts = [(visit, start) for visit in range(self.visits) for start in range(0, self.steps, self._capacity)]
+        following = ahead.submit(self._chunk, *starts[0])
+        for index, (visit, _) in enumerate(starts):
+            before = time.monotonic()
+            chunk = following.result()
+            self.waited += time.monotonic() - before
+            if index + 1 < len(starts):
+                following = ahead.submit(self._chunk, *starts[index + 1])
+            yield visit, chunk
+
+    def _chunk(self, visit: int, start: int) -> Chunk:
+        steps = min(self._capacity, self.steps - start)
+        rows = self._stream[visit][start * self.batch : (start + steps) * self.batch]
+        shape = (self._capacity, self.batch)
+        x, y = self._examples(visit, start * self.batch, rows)
+        weights = _filled(np.ones(len(rows), np.float32), shape)
+        rates = _filled(self._rates[visit, start : start + steps], shape[:1])
+        return Chunk(_filled(x, shape), _filled(y, shape), weights, rates, np.int32(steps))
+
+    def _examples(self, visit: int, start: int, rows: Indices) -> tuple[Any, Any]:
+        """Inputs [m, ...] and labels [m] of some rows of the train split."""
+        train = self._dataset.train
+        if not self._augmentation.active:
+            return self._source(train).take(rows), train.labels[rows]
         if self._dataset.augment is None:
             raise ValueError("this task's source cannot be augmented")
-        seed = derive(self._assignment.candidate.seed, "augmentation", visit)
-        images = self._dataset.augment(self._augmentation, indices, seed)
-        once = Split("", images, self._dataset.train.labels[indices])
-        values = PrefixCache(0).activations(self._prefix, self._assignment.components, once)
-        return jnp.asarray(values), jnp.asarray(once.labels)
+        seed = derive(self._assignment.candidate.seed, "augmentation", visit, start)
+        once = Split("", self._dataset.augment(self._augmentation, rows, seed), train.labels[rows])
+        source = PrefixCache(0).source(self._prefix, self._assignment.components, once)
+        return source.take(np.arange(len(rows))), once.labels
+
+    def _source(self, split: Split) -> Source:
+        return self._cache.source(self._prefix, self._assignment.components, split)
+
+
+def _filled(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """`values` [m, ...] in order in an array [*shape, ...], zeros after them."""
+    filled = np.zeros((math.prod(shape), *values.shape[1:]), values.dtype)
+    filled[: len(values)] = values
+    return filled.reshape(*shape, *values.shape[1:])
 
 
 def example_stream(seed: int, examples: int, rows: int, visits: int) -> list[Indices]:

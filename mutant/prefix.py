@@ -26,6 +26,19 @@ class Prefix:
         return len(self.chain)
 
 
+@dataclass(frozen=True)
+class Source:
+    """Activations at the top of a prefix for every example of a split [n, ...]."""
+
+    values: Activations
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Activations:
+        return self.values[rows]
+
+
 class PrefixCache:
     """Activations of frozen prefixes by (data key, component digests), least recently used dropped beyond a budget.
 
@@ -40,6 +53,9 @@ class PrefixCache:
     @property
     def held_bytes(self) -> int:
         return self._held.held_bytes
+
+    def source(self, prefix: Prefix, components: Mapping[str, Component], split: Split) -> Source:
+        return Source(self.activations(prefix, components, split))
 
     def activations(self, prefix: Prefix, components: Mapping[str, Component], split: Split) -> Activations:
         """Outputs of the prefix for every example of `split` [n, ...]; the images themselves for an empty prefix."""

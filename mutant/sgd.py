@@ -1,4 +1,4 @@
-"""The compiled program that trains a suffix: SGD with momentum, whole epochs on the device."""
+"""The compiled program that trains a suffix: SGD with momentum, many steps on the device in one call."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,71 +7,97 @@ from typing import Any, NamedTuple
 import jax
 
 from mutant import backend
-from mutant.component import Spec
-from mutant.network import Tree, forward
-from mutant.typed import jnp, optax, xla
+from mutant.network import Tree
+from mutant.places import place_function
+from mutant.template import Mode, Template
+from mutant.typed import jnp, lax, optax, xla
 
 CLIP_NORM = 1.0
 
 
 class State(NamedTuple):
-    """Trainable values and their momentum, slot by slot; frozen slots hold empty mappings."""
+    """Values of every place of the template and their momentum; buffers are no part of it."""
 
     values: Tree
     momentum: Tree
 
 
-class Steps(NamedTuple):
-    """What each of n steps takes: rows int32 [n, batch] of the data, their weights [n, batch], learning rates [n]."""
+class Chunk(NamedTuple):
+    """What up to C steps take: inputs [C, batch, ...], labels int32 and weights [C, batch], learning rates [C].
 
-    rows: Any
+    `steps` is how many of the C are taken.
+    """
+
+    x: Any
+    y: Any
     weights: Any
     rates: Any
+    steps: Any
+
+
+class Child(NamedTuple):
+    """What makes a child of its template: `Fitted.numbers` and `.trained` [places], and its optimizer's settings."""
+
+    modes: Any
+    trained: Any
+    momentum: Any
+    nesterov: Any
 
 
 @lru_cache(maxsize=256)
-def epoch_program(chain: tuple[Spec, ...]) -> Callable[..., Any]:
-    """(state, rest, x, y, steps, momentum, nesterov) to (state, losses): a scan over the steps.
+def training_program(template: Template) -> Callable[..., Any]:
+    """(state, buffers, child, chunk) to (state, losses [C]); what is given as the state is used up.
 
-    Compiled once per structure of the suffix and of what is trained in it: rates, momentum and data are arrays.
+    Compiled once for all children of a template: what they train, rates, momentum and data are arrays.
     """
     backend.keep_compiled_programs()
+    functions = [place_function(place) for place in template]
 
-    def loss(values: Tree, rest: Tree, x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
-        logits = forward(chain, merged(values, rest), x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    def loss(values: Tree, buffers: Tree, modes: jax.Array, x: Any, y: Any, weights: Any) -> jax.Array:
+        for i, (function, own, fixed) in enumerate(zip(functions, values, buffers, strict=True)):
+            x = lax.optimization_barrier(function(modes[i], own, fixed, x))
+        losses = optax.softmax_cross_entropy_with_integer_labels(x, y)
         return jnp.sum(losses * weights) / jnp.sum(weights)
 
-    def epoch(
-        state: State, rest: Tree, x: jax.Array, y: jax.Array, steps: Steps, momentum: jax.Array, nesterov: jax.Array
-    ) -> tuple[State, jax.Array]:
-        def step(state: State, now: Steps) -> tuple[State, jax.Array]:
-            rows = now.rows
-            value, gradient = xla.value_and_grad(loss)(state.values, rest, x[rows], y[rows], now.weights)
-            return sgd(state, gradient, now.rates, momentum, nesterov), value
+    def train(state: State, buffers: Tree, child: Child, chunk: Chunk) -> tuple[State, jax.Array]:
+        def step(i: Any, before: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+            state, losses = before
+            batch = (chunk.x[i], chunk.y[i], chunk.weights[i])
+            value, gradient = xla.value_and_grad(loss)(state.values, buffers, child.modes, *batch)
+            return sgd(template, state, gradient, child, chunk.rates[i]), losses.at[i].set(value)
 
-        return xla.lax.scan(step, state, steps)
+        return lax.fori_loop(0, chunk.steps, step, (state, jnp.zeros_like(chunk.rates)))
 
-    return xla.jit(epoch)
+    return xla.jit(train, donate_argnums=0)
 
 
-def sgd(state: State, gradient: Tree, rate: jax.Array, momentum: jax.Array, nesterov: jax.Array) -> State:
-    """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD."""
+def sgd(template: Template, state: State, gradient: Tree, child: Child, rate: jax.Array) -> State:
+    """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD.
+
+    Only what is trained is touched: what is not has no gradient and keeps its values to the bit.
+    """
     norm = optax.tree.norm(gradient)
     scale = CLIP_NORM / jnp.maximum(norm, CLIP_NORM)
 
-    def clipped(g: jax.Array) -> jax.Array:
-        return g * scale
+    def clipped(m: jax.Array, g: jax.Array) -> jax.Array:
+        return child.momentum * m + g * scale
 
-    def traced(m: jax.Array, g: jax.Array) -> jax.Array:
-        return momentum * m + clipped(g)
+    def stepped(v: jax.Array, m: jax.Array, g: jax.Array) -> jax.Array:
+        return v - rate * jnp.where(child.nesterov, clipped(m, g), m)
 
-    def updated(v: jax.Array, m: jax.Array, g: jax.Array) -> jax.Array:
-        return v - rate * jnp.where(nesterov, momentum * m + clipped(g), m)
+    def moved(values: Any, trace: Any, slope: Any) -> tuple[Any, Any]:
+        after = xla.tree.map(clipped, trace, slope)
+        return xla.tree.map(stepped, values, after, slope), after
 
-    trace = xla.tree.map(traced, state.momentum, gradient)
-    return State(xla.tree.map(updated, state.values, trace, gradient), trace)
+    def kept(values: Any, trace: Any, slope: Any) -> tuple[Any, Any]:
+        return values, trace
 
-
-def merged(values: Tree, rest: Tree) -> Tree:
-    return [{**fixed, **trained} for trained, fixed in zip(values, rest, strict=True)]
+    values: list[Any] = []
+    momentum: list[Any] = []
+    for i, place in enumerate(template):
+        own = (state.values[i], state.momentum[i], gradient[i])
+        always = all(mode >= Mode.TRAINED for mode in place.modes)
+        after = moved(*own) if always else lax.cond(child.trained[i], moved, kept, *own)
+        values.append(after[0])
+        momentum.append(after[1])
+    return State(values, momentum)

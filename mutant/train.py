@@ -1,27 +1,33 @@
 """Training a child: SGD with momentum on what it changed, the best validation kept (arXiv 2205.10937, section 4)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from mutant.assignment import Assignment
 from mutant.blueprint import PlannedPart
-from mutant.component import Arrays, Component, Spec, content_digest, is_buffer
+from mutant.compilation import Compiled, counting
+from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.cost import forward_flops, training_flops
 from mutant.dataset import Dataset, Split
-from mutant.families import initial
 from mutant.feed import Feed
-from mutant.network import Tree, on_device, run_in_batches
+from mutant.network import BATCH, Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
-from mutant.position import derive
-from mutant.prefix import Activations, Prefix, PrefixCache
-from mutant.sgd import State, Steps, epoch_program, merged
-from mutant.typed import jnp
+from mutant.prefix import Prefix, PrefixCache, Source
+from mutant.sgd import Child, Chunk, State, training_program
+from mutant.state import Numbers, initial_state, parts_of
+from mutant.template import Fitted, fitted
 
 TRACE = "trace"
+ROWS = 16 * BATCH
+"""Validation examples that are taken from the prefix at a time."""
 
 
 def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outcome:
@@ -31,7 +37,8 @@ def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outco
     """
     started = time.monotonic()
     try:
-        return _train(assignment, dataset, cache, started)
+        with counting() as compiled:
+            return _train(assignment, dataset, cache, started, compiled)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
@@ -45,92 +52,102 @@ def _failed(assignment: Assignment, kind: FailureKind, reason: str, started: flo
     return Failed(assignment.candidate.id, kind, reason, Cost(seconds=time.monotonic() - started))
 
 
-def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float) -> Trained:
-    plan = assignment.blueprint
-    cut = plan.frozen_prefix
-    prefix = _prefix(assignment, cut)
-    suffix = plan.parts[cut:]
-    epoch = epoch_program(plan.chain[cut:])
-    feed = Feed(assignment, dataset, cache, prefix)
-    state, rest = _initial_state(assignment, suffix)
-    momentum = jnp.float32(plan.hyperparameters.momentum or 0.0)
-    nesterov = jnp.asarray(plan.hyperparameters.nesterov)
-    best, best_state, validations = -1.0, state, list[float]()
-    for visit, rates in enumerate(feed.rates):
-        x, y, rows, weights = feed.visit(visit)
-        state, losses = epoch(state, rest, x, y, Steps(rows, weights, rates), momentum, nesterov)
-        if not np.isfinite(np.asarray(losses)).all():
-            step = int(np.argmin(np.isfinite(np.asarray(losses))))
-            raise FloatingPointError(f"the loss was not finite at step {visit * len(rates) + step}")
-        accuracy = _accuracy(plan.chain[cut:], merged(state.values, rest), feed.validation, dataset.validation)
-        validations.append(accuracy)
-        if accuracy > best:
-            best, best_state = accuracy, state
-    return _trained(assignment, dataset, best_state, rest, best, validations, time.monotonic() - started, feed.examples)
+@dataclass
+class _Best:
+    """The accuracy of every validation so far, and the parts' arrays and momentum at the best of them."""
+
+    validations: list[float] = field(default_factory=list[float])
+    arrays: Sequence[Numbers] = ()
+    momentum: Sequence[Numbers] = ()
+
+    def heard(self, accuracy: float, arrays: Sequence[Numbers], momentum: Sequence[Numbers]) -> None:
+        if accuracy > max(self.validations, default=-1.0):
+            self.arrays, self.momentum = _copied(arrays), _copied(momentum)
+        self.validations.append(accuracy)
 
 
-def _prefix(assignment: Assignment, cut: int) -> Prefix:
-    below = assignment.blueprint.parts[:cut]
+def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
+    return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
+
+
+def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float, compiled: Compiled) -> Trained:
+    suffix = fitted(assignment.blueprint)
+    feed = Feed(assignment, dataset, cache, _prefix(assignment), suffix.inputs)
+    state, buffers = initial_state(assignment, suffix)
+    validation, best = feed.validation(), _Best()
+    with feed.chunks() as chunks:
+        for reached, losses in _visits(assignment, suffix, state, buffers, chunks):
+            _check_finite(losses, len(best.validations) * feed.steps)
+            arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
+            accuracy = _accuracy(assignment, arrays, validation, dataset.validation)
+            best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
+    cost = _cost(assignment, dataset, feed, len(best.validations), started)
+    return _result(assignment, best, cost)
+
+
+def _prefix(assignment: Assignment) -> Prefix:
+    below = assignment.blueprint.parts[: assignment.blueprint.frozen_prefix]
     sources = [part.source for part in below]
     return Prefix(tuple(part.spec for part in below), tuple(s.digest for s in sources if s is not None))
 
 
-def _initial_state(assignment: Assignment, suffix: Sequence[PlannedPart]) -> tuple[State, Tree]:
-    values: list[dict[str, Any]] = []
-    rest: list[dict[str, Any]] = []
-    momentum: list[dict[str, Any]] = []
-    for part in suffix:
-        arrays = starting_arrays(assignment, part)
-        trained = {n: a for n, a in arrays.items() if part.trainable and not is_buffer(n)}
-        values.append(trained)
-        rest.append({n: a for n, a in arrays.items() if n not in trained})
-        trace: Arrays = assignment.traces.get(part.source.trace or "", {}) if part.source is not None else {}
-        momentum.append({n: np.asarray(trace.get(n, np.zeros_like(a)), np.float32) for n, a in trained.items()})
-    return State(on_device(values), on_device(momentum)), on_device(rest)
+def _visits(
+    assignment: Assignment, suffix: Fitted, state: State, buffers: Tree, chunks: Iterator[tuple[int, Chunk]]
+) -> Iterator[tuple[State, Sequence[Any]]]:
+    """The state after each validation period and the losses of its steps; the next period uses the state up."""
+    program: Callable[..., tuple[State, Any]] = training_program(suffix.template)
+    settings = assignment.blueprint.hyperparameters
+    momentum, nesterov = np.float32(settings.momentum or 0.0), np.bool_(settings.nesterov)
+    child = Child(suffix.numbers, suffix.trained, momentum, nesterov)
+    for _, visit in groupby(chunks, key=itemgetter(0)):
+        losses: list[tuple[Any, int]] = []
+        for _, chunk in visit:
+            state, some = program(state, buffers, child, chunk)
+            losses.append((some, int(chunk.steps)))
+        yield state, [np.asarray(some)[:steps] for some, steps in losses]
 
 
-def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
-    """The values a part starts from: its source's, or fresh ones drawn by the candidate's seed and the slot."""
-    if part.source is not None:
-        return assignment.components[part.source.digest].arrays
-    return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
+def _check_finite(losses: Sequence[Any], before: int) -> None:
+    finite = np.isfinite(np.concatenate(losses))
+    if not finite.all():
+        raise FloatingPointError(f"the loss was not finite at step {before + int(np.argmin(finite))}")
 
 
-def _accuracy(chain: Sequence[Spec], arrays: Tree, activations: Activations, split: Split) -> float:
-    logits = run_in_batches(chain, arrays, activations)
-    return int((np.argmax(logits, axis=-1) == split.labels).sum()) / len(split)
+def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, split: Split) -> float:
+    """Accuracy by the same programs that answer later."""
+    plan = assignment.blueprint
+    chain, arrays = plan.chain[plan.frozen_prefix :], on_device(parts)
+    right = 0
+    for start in range(0, len(split), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(split)))
+        logits = run_in_batches(chain, arrays, source.take(rows))
+        right += int((np.argmax(logits, axis=-1) == split.labels[rows]).sum())
+    return right / len(split)
 
 
-def _trained(
-    assignment: Assignment, dataset: Dataset, state: State, rest: Tree, quality: float,
-    validations: Sequence[float], seconds: float, examples: int,
-) -> Trained:  # fmt: skip
+def _cost(assignment: Assignment, dataset: Dataset, feed: Feed, validations: int, started: float) -> Cost:
+    plan, examples = assignment.blueprint, feed.per_visit * validations
+    validated = len(dataset.validation) * validations
+    flops = training_flops(plan, plan.hyperparameters.image_size, examples=examples, validation_examples=validated)
+    return Cost(time.monotonic() - started, examples, flops)
+
+
+def _result(assignment: Assignment, best: _Best, cost: Cost) -> Trained:
+    """The child's path, with a new component and its momentum for each part that was trained."""
     candidate, plan = assignment.candidate, assignment.blueprint
     cut = plan.frozen_prefix
     components: dict[str, Component] = {}
     traces: dict[str, Arrays] = {}
     parts = [part.source for part in plan.parts[:cut] if part.source is not None]
-    for part, values, fixed, momentum in zip(plan.parts[cut:], state.values, rest, state.momentum, strict=True):
+    for part, arrays, momentum in zip(plan.parts[cut:], best.arrays, best.momentum, strict=True):
         if not part.trainable and part.source is not None:
             parts.append(part.source)
             continue
-        component = Component(part.spec, {n: np.asarray(a) for n, a in {**values, **fixed}.items()})
-        trace = {n: np.asarray(a.astype(jnp.bfloat16)) for n, a in momentum.items()}
-        trace_digest = content_digest(Spec.of(TRACE), trace)
-        components[component.digest], traces[trace_digest] = component, trace
-        parts.append(
-            Part(
-                part.slot,
-                part.spec,
-                component.digest,
-                component.n_parameters,
-                part.depth,
-                trained_by=candidate.id,
-                task=candidate.task,
-                trace=trace_digest,
-            )
-        )
-    size = plan.hyperparameters.image_size
+        component = Component(part.spec, arrays)
+        trace = {name: array.astype(ml_dtypes.bfloat16) for name, array in momentum.items()}
+        digest = content_digest(Spec.of(TRACE), trace)
+        components[component.digest], traces[digest] = component, trace
+        parts.append(_made(assignment, part, component, digest))
     path = Path(
         id=candidate.id,
         task=candidate.task,
@@ -139,10 +156,20 @@ def _trained(
         hyperparameters=plan.hyperparameters,
         mutations=candidate.mutations,
         probabilities=dict(plan.probabilities),
-        quality=quality,
-        flops=forward_flops(plan.chain, size),
+        quality=max(best.validations),
+        flops=forward_flops(plan.chain, plan.hyperparameters.image_size),
     )
-    flops = training_flops(
-        plan, size, examples=examples, validation_examples=len(dataset.validation) * len(validations)
+    return Trained(path, components, traces, tuple(best.validations), cost)
+
+
+def _made(assignment: Assignment, part: PlannedPart, component: Component, trace: str) -> Part:
+    return Part(
+        part.slot,
+        part.spec,
+        component.digest,
+        component.n_parameters,
+        part.depth,
+        trained_by=assignment.candidate.id,
+        task=assignment.candidate.task,
+        trace=trace,
     )
-    return Trained(path, components, traces, tuple(validations), Cost(seconds, examples, flops))

@@ -84,7 +84,7 @@ def test_the_cache_extends_shallower_prefixes_and_keeps_to_its_budget():
 @pytest.mark.parametrize("chain", [None, conv_chain(3)], ids=["vit", "efficientnet"])
 def test_inserting_an_adapter_leaves_the_outputs_unchanged_to_the_bit(chain):
     from mutant.blueprint import blueprint
-    from mutant.train import starting_arrays
+    from mutant.state import starting_arrays
 
     here = world(3, chain)
     trained = here.train(here.root, [Clone("norm"), HEAD], training=QUICK).path

@@ -1,0 +1,57 @@
+"""A child's arrays as its training program holds them: padded into the places of its template, and out again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mutant.assignment import Assignment
+from mutant.blueprint import PlannedPart
+from mutant.component import Arrays, is_buffer
+from mutant.families import initial
+from mutant.network import Tree
+from mutant.position import derive
+from mutant.sgd import State
+from mutant.template import Fitted, nothing, padded, trimmed
+from mutant.typed import jnp
+
+Numbers = Mapping[str, np.ndarray[Any, Any]]
+
+
+def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
+    """The values a part starts from: its source's, or fresh ones drawn by the candidate's seed and the slot."""
+    if part.source is not None:
+        return assignment.components[part.source.digest].arrays
+    return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
+
+
+def initial_state(assignment: Assignment, suffix: Fitted) -> tuple[State, Tree]:
+    """Values and momentum of every place of the template, and its buffers. Copies, since training uses its state up."""
+    values: list[dict[str, Any]] = []
+    momentum: list[dict[str, Any]] = []
+    buffers: list[dict[str, Any]] = []
+    no_trace: Arrays = {}
+    for place, part in zip(suffix.template, suffix.parts, strict=True):
+        arrays, trace = nothing(place.spec), no_trace
+        if part is not None:
+            arrays = padded(part.spec, starting_arrays(assignment, part), place.spec)
+            trace = padded(part.spec, _starting_trace(assignment, part), place.spec, never=0.0)
+        own = {name: array for name, array in arrays.items() if not is_buffer(name)}
+        values.append({name: jnp.array(array) for name, array in own.items()})
+        momentum.append({n: jnp.array(np.asarray(trace.get(n, np.zeros_like(a)), np.float32)) for n, a in own.items()})
+        buffers.append({name: jnp.asarray(array) for name, array in arrays.items() if name not in own})
+    return State(values, momentum), buffers
+
+
+def _starting_trace(assignment: Assignment, part: PlannedPart) -> Arrays:
+    if part.source is None or not part.trainable:
+        return {}
+    return assignment.traces.get(part.source.trace or "", {})
+
+
+def parts_of(suffix: Fitted, tree: Tree) -> list[Numbers]:
+    """The arrays of the child's own parts, bottom first, without what their places were padded with.
+
+    They may be views of the device's memory: copy what must outlive the next step.
+    """
+    return [trimmed(part.spec, arrays) for part, arrays in zip(suffix.parts, tree, strict=True) if part is not None]
