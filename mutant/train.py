@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mutant.activations.cache import ActivationCache
+from mutant.activations.node import Array
 from mutant.assignment import Assignment
 from mutant.blueprint import PlannedPart
 from mutant.component import Arrays, Component, Spec, content_digest, is_buffer
@@ -17,14 +19,13 @@ from mutant.network import Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
 from mutant.position import derive
-from mutant.prefix import Activations, Prefix, PrefixCache
 from mutant.sgd import State, Steps, epoch_program, merged
 from mutant.typed import jnp
 
 TRACE = "trace"
 
 
-def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outcome:
+def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds.
 
     A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
@@ -45,13 +46,12 @@ def _failed(assignment: Assignment, kind: FailureKind, reason: str, started: flo
     return Failed(assignment.candidate.id, kind, reason, Cost(seconds=time.monotonic() - started))
 
 
-def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float) -> Trained:
+def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float) -> Trained:
     plan = assignment.blueprint
     cut = plan.frozen_prefix
-    prefix = _prefix(assignment, cut)
     suffix = plan.parts[cut:]
     epoch = epoch_program(plan.chain[cut:])
-    feed = Feed(assignment, dataset, cache, prefix)
+    feed = Feed(assignment, dataset, cache)
     state, rest = _initial_state(assignment, suffix)
     momentum = jnp.float32(plan.hyperparameters.momentum or 0.0)
     nesterov = jnp.asarray(plan.hyperparameters.nesterov)
@@ -67,12 +67,6 @@ def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started
         if accuracy > best:
             best, best_state = accuracy, state
     return _trained(assignment, dataset, best_state, rest, best, validations, time.monotonic() - started, feed.examples)
-
-
-def _prefix(assignment: Assignment, cut: int) -> Prefix:
-    below = assignment.blueprint.parts[:cut]
-    sources = [part.source for part in below]
-    return Prefix(tuple(part.spec for part in below), tuple(s.digest for s in sources if s is not None))
 
 
 def _initial_state(assignment: Assignment, suffix: Sequence[PlannedPart]) -> tuple[State, Tree]:
@@ -96,7 +90,7 @@ def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
     return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
 
 
-def _accuracy(chain: Sequence[Spec], arrays: Tree, activations: Activations, split: Split) -> float:
+def _accuracy(chain: Sequence[Spec], arrays: Tree, activations: Array, split: Split) -> float:
     logits = run_in_batches(chain, arrays, activations)
     return int((np.argmax(logits, axis=-1) == split.labels).sum()) / len(split)
 

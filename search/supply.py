@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mutant.byte_cache import ByteCache
 from mutant.component import Arrays, Component
-from mutant.dataset import Dataset, Images, Indices, Split
+from mutant.dataset import Dataset, Images, Indices, Seeds, Split
 from mutant.storage.store import Store
 from mutant.tasks.examples import Examples
 from mutant.tasks.load import LoadedTask
@@ -43,13 +41,12 @@ class SearchData:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Augmented training images at one size; each example's change depends on its seed alone."""
+    """Augmented training images at one size."""
 
     examples: Examples
     size: int
 
-    def __call__(self, augmentation: Augmentation, indices: Indices, seed: int) -> Images:
-        seeds = np.random.default_rng(seed).integers(0, 2**63, len(indices), dtype=np.uint64)
+    def __call__(self, augmentation: Augmentation, indices: Indices, seeds: Seeds) -> Images:
         return self.examples.augmented(self.size, augmentation, seeds, indices)
 
 
