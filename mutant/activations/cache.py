@@ -20,6 +20,8 @@ from mutant.component import Component
 from mutant.cost import stages
 from mutant.prefix import Prefix
 
+WORTH = 20.0
+"""FLOPs per byte below which activations on the way are not kept: to write them takes as long as to compute them."""
 Told = Callable[[str], None]
 
 
@@ -90,6 +92,21 @@ class ActivationCache:
             below = cut.length
         return source
 
+    def read_ahead(self, digests: tuple[str, ...], splits: Collection[Rows]) -> None:
+        """Let the system begin to read what is held in files of a prefix that is needed soon."""
+        shelf = self._usable()
+        if shelf is None:
+            return
+        try:
+            held = shelf.names()
+            for split in splits:
+                names = (_name(split, digests[:length]) for length in range(len(digests), 0, -1))
+                deepest = next((name for name in names if name in held), None)
+                if deepest is not None:
+                    shelf.read_ahead(deepest)
+        except OSError as error:
+            self.trouble(error)
+
     def _cuts(self, prefix: Prefix, split: Rows, wanted: Collection[tuple[str, ...]]) -> list[_Cut]:
         """Where activations of this prefix may be kept, from the images upwards."""
         lengths = {len(prefix), *(len(one) for one in wanted if one == prefix.digests[: len(one)])}
@@ -131,8 +148,11 @@ class ActivationCache:
             cost = sum(flops[below.length if below else 0 : cut.length]) + (0.0 if below else split.made_from)
             row_bytes = int(np.prod(cut.shape, dtype=np.int64)) * np.dtype(cut.dtype).itemsize
             n_bytes = file_size(len(split), row_bytes)
+            density = cost * len(split) / n_bytes
+            if cut is not cuts[-1] and density < WORTH:
+                continue
             try:
-                node = shelf.open(cut.name, n_bytes, cost * len(split) / n_bytes, _opener(cut, len(split)))
+                node = shelf.open(cut.name, n_bytes, density, _opener(cut, len(split)))
             except OSError as error:
                 self.trouble(error)
                 continue

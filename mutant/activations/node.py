@@ -124,11 +124,6 @@ class Node:
             _write_all(self._descriptor, data, self._start + first * self._row_bytes)
             _write_all(self._descriptor, memoryview(b"\x01" * many), first)
 
-    def read_ahead(self) -> None:
-        """Ask the system to bring the file into memory, without waiting for it."""
-        if hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_WILLNEED)
-
 
 def in_use(file: Path) -> bool:
     """Whether any process has the node open; one that has gone is not in use."""

@@ -142,12 +142,13 @@ class Shelf:
             ledger.tier(place).put(name, n_bytes, density)
             return opened
 
-    def forget(self, name: str) -> None:
-        """Give a node up that its last user closed."""
-        with self.ledger() as ledger:
-            for place in (MEMORY, FILES):
-                if name in ledger.tier(place).held and not in_use(self._directories[place] / name):
-                    self._drop(ledger, place, name)
+    def read_ahead(self, name: str) -> None:
+        """Ask the system to bring a node's file into memory, without waiting for it."""
+        file = self._directories[FILES] / name
+        if file.exists() and hasattr(os, "posix_fadvise"):
+            descriptor = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+            os.close(descriptor)
 
     def _remove_strays(self) -> None:
         """Remove files that the ledger does not know: a process was killed while it made or moved them."""

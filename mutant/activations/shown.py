@@ -40,6 +40,11 @@ class Shown:
         shown = views_shown(seed, visit, len(indices), self._views)
         return self.train, shown * len(self._dataset.train) + indices
 
+    def fill(self, most: int) -> int:
+        """Compute up to `most` rows that are not kept yet, for whoever needs them next; how many there were."""
+        computed = self.validation.fill(most)
+        return computed or (self.train.fill(most) if self.train is not None else 0)
+
     def _source(self, rows: Rows) -> Source:
         given = self._assignment
         return self._cache.source(self._prefix, given.components, rows, wanted=given.wanted)

@@ -65,9 +65,10 @@ class Stack:
     def take(self, rows: Indices) -> Array:
         places, each = np.divmod(np.asarray(rows, np.int64), len(self._sources[0]))
         values = np.empty((len(each), *self.shape), self.dtype)
-        for place in np.unique(places):
+        for place, source in enumerate(self._sources):
             here = places == place
-            values[here] = self._sources[place].take(each[here])
+            if here.any():
+                values[here] = source.take(each[here])
         return values
 
     def fill(self, most: int) -> int:
