@@ -5,7 +5,6 @@ import json
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,11 @@ class _Cut:
     shape: tuple[int, ...]
     dtype: str
     name: str
+    held: bool
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
 class ActivationCache:
@@ -108,57 +112,68 @@ class ActivationCache:
             self.trouble(error)
 
     def _cuts(self, prefix: Prefix, split: Rows, wanted: Collection[tuple[str, ...]]) -> list[_Cut]:
-        """Where activations of this prefix may be kept, from the images upwards."""
-        lengths = {len(prefix), *(len(one) for one in wanted if one == prefix.digests[: len(one)])}
-        lengths |= self._held_lengths(prefix, split)
-        outputs = stages(prefix.chain, split.size)
+        """Where activations of this prefix may be kept, from the images upwards: at its top, where they are wanted or
+        held already, and at images that had to be made.
+        """
+        asked = {len(prefix), *(len(one) for one in wanted if one == prefix.digests[: len(one)])}
+        held, outputs = self._held_names(split), stages(prefix.chain, split.size)
         cuts: list[_Cut] = []
-        for length in sorted(lengths):
-            if length == 0:
-                if split.made_from:
-                    cuts.append(_Cut(0, (split.size, split.size, 3), "uint8", _name(split, ())))
-                continue
-            stage = outputs[length - 1]
-            cuts.append(_Cut(length, stage.shape, stage.dtype, _name(split, prefix.digests[:length])))
+        for length in range(0 if split.made_from else 1, len(prefix) + 1):
+            name = _name(split, prefix.digests[:length])
+            if length == 0 or length in asked or name in held:
+                shape, dtype = (
+                    (outputs[length - 1].shape, outputs[length - 1].dtype)
+                    if length
+                    else ((split.size, split.size, 3), "uint8")
+                )
+                cuts.append(_Cut(length, shape, dtype, name, name in held))
         return cuts
 
-    def _held_lengths(self, prefix: Prefix, split: Rows) -> set[int]:
+    def _held_names(self, split: Rows) -> frozenset[str]:
         shelf = self._usable() if split.key else None
-        if shelf is None:
-            return set()
         try:
-            held = shelf.names()
+            return frozenset() if shelf is None else shelf.names()
         except OSError as error:
             self.trouble(error)
-            return set()
-        lengths = range(0 if split.made_from else 1, len(prefix))
-        # Made images are kept like any activations: another prefix begins with them.
-        found = {length for length in lengths if _name(split, prefix.digests[:length]) in held}
-        return found | ({0} if split.made_from else set())
+            return frozenset()
 
     def _open(self, prefix: Prefix, split: Rows, cuts: Sequence[_Cut]) -> dict[int, Node]:
-        """Nodes by length of their prefix, the deepest first, since it is the one that will be read."""
-        shelf = self._usable()
-        if shelf is None:
+        """Nodes by length of their prefix: what is held below, what will be read, and what is wanted on the way."""
+        if self._usable() is None or not cuts:
             return {}
-        flops = [stage.flops for stage in stages(prefix.chain, split.size)]
+        *way, top = cuts
+        costs = [split.made_from, *(stage.flops for stage in stages(prefix.chain, split.size))]
         nodes: dict[int, Node] = {}
-        for below, cut in reversed([*pairwise([None, *cuts])]):
-            assert cut is not None
-            cost = sum(flops[below.length if below else 0 : cut.length]) + (0.0 if below else split.made_from)
-            row_bytes = int(np.prod(cut.shape, dtype=np.int64)) * np.dtype(cut.dtype).itemsize
-            n_bytes = file_size(len(split), row_bytes)
-            density = cost * len(split) / n_bytes
-            if cut is not cuts[-1] and density < WORTH:
-                continue
-            try:
-                node = shelf.open(cut.name, n_bytes, density, _opener(cut, len(split)))
-            except OSError as error:
-                self.trouble(error)
-                continue
+
+        def keep(cut: _Cut, above: Collection[int]) -> None:
+            first = max((length + 1 for length in above if length < cut.length), default=0)
+            density = sum(costs[first : cut.length + 1]) / cut.row_bytes
+            if cut is not top and density < WORTH:
+                return
+            node = self._node(cut, len(split), density)
             if node is not None:
                 nodes[cut.length] = node
+
+        held = [cut for cut in way if cut.held]
+        for cut in held:
+            keep(cut, [cut.length for cut in held])
+        keep(top, [*nodes])
+        if nodes and top.length not in nodes:  # for want of room: rather what is read at every visit than what is below
+            nodes.clear()
+            keep(top, ())
+        for cut in reversed(way):
+            if cut.length not in nodes:
+                keep(cut, [cut.length for cut in way])
         return nodes
+
+    def _node(self, cut: _Cut, rows: int, density: float) -> Node | None:
+        shelf = self._usable()
+        try:
+            n_bytes = file_size(rows, cut.row_bytes)
+            return None if shelf is None else shelf.open(cut.name, n_bytes, density, _opener(cut, rows))
+        except OSError as error:
+            self.trouble(error)
+            return None
 
     def _usable(self) -> Shelf | None:
         """The shelf, made when it is first needed."""
