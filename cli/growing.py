@@ -138,7 +138,7 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
                         signals.arm()
                     watch.heard(event)
 
-                engine = Engine(options.workers, options.ray_address, options.seconds, heard, watch.told)
+                engine = Engine(options.workers, options.ray_address, options.seconds, heard, watch.told, options.cache)
                 with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
                     return work(system, engine)
         except KeyboardInterrupt:

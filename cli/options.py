@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutant.cli.words import parse_duration
+from mutant.cli.words import parse_duration, parse_size
+from mutant.tasks.errors import UserError
 
 if TYPE_CHECKING:
+    from mutant.activations.limits import CacheLimits
     from mutant.search.config import Settings
 
 _SETTINGS = "Settings of the run"
@@ -124,6 +126,12 @@ class SettingOptions:
         typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Training examples before each validation, at most."),
     ] = None
     batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Examples per step.")] = None
+    augmented_views: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", rich_help_panel=_SETTINGS, help="Fixed views of an augmented example; 0: always another."
+        ),
+    ] = None
     scale_factor: Annotated[
         float | None,
         typer.Option(
@@ -171,14 +179,43 @@ class EngineOptions:
         ),
     ] = None
 
+    cache_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", rich_help_panel=_ENGINE, help="Memory of each host for activations: 512MiB, 2GiB, 0."
+        ),
+    ] = None
+    cache_disk: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", rich_help_panel=_ENGINE, help="Disk of each host for what memory has no room."),
+    ] = None
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", rich_help_panel=_ENGINE, help="Keep no activations; compute them again.")
+    ] = False
+
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
         return None if self.budget is None else parse_duration(self.budget)
+
+    @property
+    def cache(self) -> "CacheLimits":
+        """How much of activations each host keeps."""
+        from mutant.activations.limits import OFF, CacheLimits
+
+        if not self.no_cache:
+            memory, disk = self.cache_memory, self.cache_disk
+            return CacheLimits(
+                None if memory is None else parse_size(memory, option="--cache-memory"),
+                None if disk is None else parse_size(disk, option="--cache-disk"),
+            )
+        if self.cache_memory is not None or self.cache_disk is not None:
+            raise UserError("--no-cache keeps nothing, so it has no size.", hint="Give --no-cache, or sizes.")
+        return OFF
 
     def check(self) -> None:
         """Raise UserError for what would stop a run that has begun."""
         from mutant.search.workers import choose_workers
 
         choose_workers(self.workers, 0.0)
-        _ = self.seconds
+        _ = self.seconds, self.cache

@@ -51,6 +51,7 @@ def quickstart(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"The weights of {ROOT}, where they cannot be fetched.")
     ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no activations; compute them again.")] = False,
     as_json: Json = False,
 ) -> None:
     """Grow a model over four real tasks, prove that nothing was forgotten, predict, draw. About three minutes."""
@@ -58,7 +59,7 @@ def quickstart(
 
     if directory.exists() and not directory.is_dir():
         raise UserError(f"'{directory}' is not a directory.", hint="Name a new one: mutant quickstart --dir DIR")
-    options = EngineOptions(workers=workers or str(min(cores(), MOST_WORKERS)))
+    options = EngineOptions(workers=workers or str(min(cores(), MOST_WORKERS)), no_cache=no_cache)
     options.check()
     directory.mkdir(parents=True, exist_ok=True)
     with _system(directory / DATABASE, seed, file) as system:

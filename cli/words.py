@@ -9,6 +9,13 @@ from mutant.tasks.errors import UserError, printable
 UNKNOWN = "–"
 """Stands where nothing was measured."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "b": 1} | {
+    unit + end: base**power
+    for power, unit in enumerate(("k", "m", "g", "t"), start=1)
+    for end, base in (("b", 1000), ("ib", 1024))
+}
+MOST_BYTES = 2**60
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)\s*([a-z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
@@ -76,6 +83,20 @@ def parse_duration(text: str) -> float:
     if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
         raise UserError(f"'{printable(text)}' is no length of time.", hint="Write for example 90s, 10m or 2h.")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def parse_size(text: str, *, option: str) -> int:
+    """Bytes in `512MiB`, `2GiB`, `1.5 GB` or a plain number. Raises UserError, naming the option, for anything else.
+
+    >>> [parse_size(text, option="--cache-disk") for text in ("0", "2KiB", "1.5 kb", "7")]
+    [0, 2048, 1500, 7]
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    bytes_per_unit = _BYTES.get(found[2]) if found else None
+    if found is None or bytes_per_unit is None or float(found[1]) * bytes_per_unit > MOST_BYTES:
+        hint = "Write for example 512MiB, 2GiB, or 0 for nothing."
+        raise UserError(f"{option} must be a size in bytes, not '{printable(text)}'.", hint=hint)
+    return int(float(found[1]) * bytes_per_unit)
 
 
 def short(digest: str | None) -> str:

@@ -12,6 +12,8 @@ from mutant.path import Candidate
 class Training:
     """How long a child trains: `validations` times at most `examples_per_validation` examples, then a validation.
 
+    `augmented_views`: with augmentation each example has so many fixed views, whose activations are kept like those of
+    other images; 0 augments it anew at every visit, and keeps nothing.
     `inherit_trace`: a clone starts with the momentum of its source (µ2Net), else with none (muNet).
     """
 
@@ -19,14 +21,20 @@ class Training:
     validations: int = 4
     batch: int = 32
     inherit_trace: bool = True
+    augmented_views: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """One candidate with everything its training needs but the data: plan, shared components and traces by digest."""
+    """One candidate with everything its training needs but the data: plan, shared components and traces by digest.
+
+    `wanted`: the frozen prefixes (component digests) that are wanted with the same data, which decides only what is
+    kept on the way.
+    """
 
     candidate: Candidate
     blueprint: Blueprint
     components: Mapping[str, Component]
     traces: Mapping[str, Arrays]
     training: Training
+    wanted: tuple[tuple[str, ...], ...] = ()

@@ -1,6 +1,7 @@
 """What a path costs: forward FLOPs per image by XLA's own count, and the FLOPs that training a child takes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
@@ -24,14 +25,28 @@ def _component_cost(spec: Spec, shape: Shape, dtype: str) -> tuple[float, Shape,
     return float(analysis.get("flops", 0.0)), tuple(out.shape[1:]), np.dtype(out.dtype).name
 
 
-def component_flops(chain: Sequence[Spec], image_size: int) -> tuple[float, ...]:
-    """Forward FLOPs of each component of a chain for one image of `image_size` pixels square (XLA cost analysis)."""
+@dataclass(frozen=True)
+class Stage:
+    """What one component of a chain costs for an image (forward FLOPs), and what it gives."""
+
+    flops: float
+    shape: Shape
+    dtype: str
+
+
+def stages(chain: Sequence[Spec], image_size: int) -> tuple[Stage, ...]:
+    """Each component of a chain on one image of `image_size` pixels square (XLA cost analysis)."""
     shape, dtype = (image_size, image_size, 3), "uint8"
-    flops: list[float] = []
+    found: list[Stage] = []
     for spec in chain:
-        cost, shape, dtype = _component_cost(spec, shape, dtype)
-        flops.append(cost)
-    return tuple(flops)
+        flops, shape, dtype = _component_cost(spec, shape, dtype)
+        found.append(Stage(flops, shape, dtype))
+    return tuple(found)
+
+
+def component_flops(chain: Sequence[Spec], image_size: int) -> tuple[float, ...]:
+    """Forward FLOPs of each component of a chain for one image of `image_size` pixels square."""
+    return tuple(stage.flops for stage in stages(chain, image_size))
 
 
 def forward_flops(chain: Sequence[Spec], image_size: int) -> float:

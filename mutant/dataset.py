@@ -12,8 +12,9 @@ from mutant.tasks.preprocess import Augmentation
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int32]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-Augment = Callable[[Augmentation, Indices, int], Images]
-"""(augmentation, example indices [m], seed) to images uint8 [m, S, S, 3]."""
+Seeds = np.ndarray[Any, np.dtype[np.uint64]]
+Augment = Callable[[Augmentation, Indices, Seeds], Images]
+"""(augmentation, example indices [m], their seeds [m]) to images uint8 [m, S, S, 3], each changed by its own seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,20 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """Width and height of the images."""
+        return self.images.shape[1]
+
+    @property
+    def made_from(self) -> float:
+        """Operations that it takes to make an image again; none, since they are at hand."""
+        return 0.0
+
+    def take(self, rows: Indices) -> Images:
+        """A copy of the images at `rows`: uint8 [m, S, S, 3]."""
+        return self.images[rows]
 
 
 @dataclass(frozen=True, eq=False)

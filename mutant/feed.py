@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mutant.activations.cache import ActivationCache
+from mutant.activations.shown import Shown
+from mutant.activations.source import Source
 from mutant.assignment import Assignment
-from mutant.dataset import Dataset, Split, augmentation
+from mutant.dataset import Dataset
 from mutant.position import derive
-from mutant.prefix import Prefix, PrefixCache, Source
 from mutant.schedule import learning_rates
 from mutant.sgd import Chunk
 from mutant.shape import Signature
@@ -41,9 +43,7 @@ class Feed:
     `waited` counts the seconds in which the training had to wait for its data.
     """
 
-    def __init__(
-        self, assignment: Assignment, dataset: Dataset, cache: PrefixCache, prefix: Prefix, inputs: Signature
-    ) -> None:
+    def __init__(self, assignment: Assignment, dataset: Dataset, cache: ActivationCache, inputs: Signature) -> None:
         training, plan = assignment.training, assignment.blueprint
         self.batch = min(training.batch, len(dataset.train))
         self.per_visit = min(training.examples_per_validation, len(dataset.train))
@@ -55,12 +55,14 @@ class Feed:
         self._rates = rates.reshape(self.visits, self.steps)
         seed = derive(assignment.candidate.seed, "order")
         self._stream = example_stream(seed, len(dataset.train), self.per_visit, self.visits)
-        self._assignment, self._dataset, self._prefix, self._cache = assignment, dataset, prefix, cache
-        self._augmentation = augmentation(plan.hyperparameters)
+        self._labels = dataset.train.labels
+        self._shown = Shown(assignment, dataset, cache)
+        self._visits: dict[int, tuple[Source, Indices]] = {}
 
+    @property
     def validation(self) -> Source:
         """The validation examples at the top of the frozen prefix."""
-        return self._source(self._dataset.validation)
+        return self._shown.validation
 
     @contextmanager
     def chunks(self) -> Generator[Iterator[tuple[int, Chunk]]]:
@@ -86,25 +88,17 @@ class Feed:
         steps = min(self._capacity, self.steps - start)
         rows = self._stream[visit][start * self.batch : (start + steps) * self.batch]
         shape = (self._capacity, self.batch)
-        x, y = self._examples(visit, start * self.batch, rows)
+        source, places = self._visit(visit)
+        x = source.take(places[start * self.batch : (start + steps) * self.batch])
         weights = _filled(np.ones(len(rows), np.float32), shape)
         rates = _filled(self._rates[visit, start : start + steps], shape[:1])
-        return Chunk(_filled(x, shape), _filled(y, shape), weights, rates, np.int32(steps))
+        return Chunk(_filled(x, shape), _filled(self._labels[rows], shape), weights, rates, np.int32(steps))
 
-    def _examples(self, visit: int, start: int, rows: Indices) -> tuple[Any, Any]:
-        """Inputs [m, ...] and labels [m] of some rows of the train split."""
-        train = self._dataset.train
-        if not self._augmentation.active:
-            return self._source(train).take(rows), train.labels[rows]
-        if self._dataset.augment is None:
-            raise ValueError("this task's source cannot be augmented")
-        seed = derive(self._assignment.candidate.seed, "augmentation", visit, start)
-        once = Split("", self._dataset.augment(self._augmentation, rows, seed), train.labels[rows])
-        source = PrefixCache(0).source(self._prefix, self._assignment.components, once)
-        return source.take(np.arange(len(rows))), once.labels
-
-    def _source(self, split: Split) -> Source:
-        return self._cache.source(self._prefix, self._assignment.components, split)
+    def _visit(self, visit: int) -> tuple[Source, Indices]:
+        """The source of a visit's inputs, and the rows in it of the examples in their order."""
+        if visit not in self._visits:
+            self._visits = {visit: self._shown.visit(visit, self._stream[visit])}
+        return self._visits[visit]
 
 
 def _filled(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

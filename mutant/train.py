@@ -10,6 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mutant.activations.cache import ActivationCache
+from mutant.activations.source import Source
 from mutant.assignment import Assignment
 from mutant.blueprint import PlannedPart
 from mutant.compilation import Compiled, counting
@@ -20,7 +22,6 @@ from mutant.feed import Feed
 from mutant.network import BATCH, Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
-from mutant.prefix import Prefix, PrefixCache, Source
 from mutant.sgd import Child, Chunk, State, training_program
 from mutant.state import Numbers, initial_state, parts_of
 from mutant.template import Fitted, fitted
@@ -30,7 +31,7 @@ ROWS = 16 * BATCH
 """Validation examples that are taken from the prefix at a time."""
 
 
-def train(assignment: Assignment, dataset: Dataset, cache: PrefixCache) -> Outcome:
+def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds.
 
     A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
@@ -70,25 +71,19 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
     return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
 
 
-def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started: float, compiled: Compiled) -> Trained:
+def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float, compiled: Compiled) -> Trained:
     suffix = fitted(assignment.blueprint)
-    feed = Feed(assignment, dataset, cache, _prefix(assignment), suffix.inputs)
+    feed = Feed(assignment, dataset, cache, suffix.inputs)
     state, buffers = initial_state(assignment, suffix)
-    validation, best = feed.validation(), _Best()
+    best = _Best()
     with feed.chunks() as chunks:
         for reached, losses in _visits(assignment, suffix, state, buffers, chunks):
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
-            accuracy = _accuracy(assignment, arrays, validation, dataset.validation)
+            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation)
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
     cost = _cost(assignment, dataset, feed, len(best.validations), started)
     return _result(assignment, best, cost)
-
-
-def _prefix(assignment: Assignment) -> Prefix:
-    below = assignment.blueprint.parts[: assignment.blueprint.frozen_prefix]
-    sources = [part.source for part in below]
-    return Prefix(tuple(part.spec for part in below), tuple(s.digest for s in sources if s is not None))
 
 
 def _visits(

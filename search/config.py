@@ -84,6 +84,7 @@ class Settings:
     validations: int | None = None
     examples_per_validation: int | None = None
     batch: int | None = None
+    augmented_views: int | None = None
     scale_factor: float | None = None
     compute_factor: float | None = None
     mutation_probability: float | None = None
@@ -109,6 +110,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "validations": (1, 10_000),
     "examples_per_validation": (1, 10**9),
     "batch": (1, 65_536),
+    "augmented_views": (0, 1_000),
     "scale_factor": (1e-9, 1.0),
     "compute_factor": (1e-9, 1.0),
     "mutation_probability": (0.0, 1.0),
@@ -232,6 +234,7 @@ def settings_of(config: RunConfig) -> Settings:
         validations=training.validations,
         examples_per_validation=training.examples_per_validation,
         batch=training.batch,
+        augmented_views=training.augmented_views,
         scale_factor=config.scale.factor,
         compute_factor=config.scale.compute_factor,
         mutation_probability=rules.start,
@@ -248,6 +251,7 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.validations or preset.training.validations,
         settings.batch or preset.training.batch,
         preset.rules.inherit_trace,
+        preset.training.augmented_views if settings.augmented_views is None else settings.augmented_views,
     )
 
 

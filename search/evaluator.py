@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mutant.activations.homes import home_of
+from mutant.activations.limits import CacheLimits
 from mutant.answers import Answers, Images, answer
 from mutant.assignment import Assignment, Training
 from mutant.blueprint import Blueprint
@@ -20,6 +22,14 @@ class Work:
     candidate: Candidate
     blueprint: Blueprint
     training: Training
+    wanted: tuple[tuple[str, ...], ...] = ()
+    """Frozen prefixes that others of the generation have, with the same data."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Digests of the components below the first trainable one, bottom first."""
+        below = self.blueprint.parts[: self.blueprint.frozen_prefix]
+        return tuple(part.source.digest for part in below if part.source is not None)
 
     @property
     def digests(self) -> frozenset[str]:
@@ -57,6 +67,11 @@ class Supply(Protocol):
     def dataset(self, task: str, image_size: int) -> Dataset: ...
 
 
+def trie_order(work: Sequence[Work]) -> tuple[int, ...]:
+    """Indices of `work`, the same data together and then as in the trie of prefixes: the shallow one first."""
+    return tuple(sorted(range(len(work)), key=lambda index: (work[index].dataset, work[index].prefix, index)))
+
+
 class Evaluator(Protocol):
     """Trains candidates. What it returns does not depend on how many workers it has or in which order they finish."""
 
@@ -72,17 +87,27 @@ class Evaluator(Protocol):
 
 
 class InProcessEvaluator:
-    """Trains one candidate after the other here: for one worker, tests and debugging."""
+    """Trains one candidate after the other here: for one worker, tests and debugging.
 
-    def __init__(self, cache_bytes: int = 1 << 30) -> None:
-        from mutant.prefix import PrefixCache
+    `home` names the directory of the run's activations on this host; without one the cache is this evaluator's own.
+    """
 
-        self._cache = PrefixCache(cache_bytes)
+    def __init__(
+        self,
+        cache: CacheLimits = CacheLimits(),
+        home: str | None = None,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        from mutant.activations.cache import ActivationCache
+
+        self.cache = ActivationCache(cache, None if home is None else home_of(home), told)
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         from mutant.train import train
 
-        for index, item in enumerate(work):
+        order = trie_order(work)
+        for place, index in enumerate(order):
+            item = work[index]
             begun(index, "this process")
             try:
                 components = {digest: supply.component(digest) for digest in item.digests}
@@ -91,11 +116,14 @@ class InProcessEvaluator:
             except MemoryError as error:
                 yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
                 continue
-            assignment = Assignment(item.candidate, item.blueprint, components, traces, item.training)
-            yield index, train(assignment, dataset, self._cache)
+            assignment = Assignment(item.candidate, item.blueprint, components, traces, item.training, item.wanted)
+            for after in (work[later] for later in order[place + 1 : place + 2]):
+                if after.dataset == item.dataset:
+                    self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
+            yield index, train(assignment, dataset, self.cache)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)
 
     def close(self) -> None:
-        pass
+        self.cache.close()

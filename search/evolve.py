@@ -19,6 +19,7 @@ from mutant.search.population import Population
 from mutant.search.progress import ChildFinished, GenerationFinished, Listener, SegmentFinished, SegmentStarted, silent
 from mutant.search.retention import best_path
 from mutant.search.scoring import score_of
+from mutant.search.sharing import sharing
 from mutant.search.supply import StoreSupply
 from mutant.storage.records import CandidateRecord, Planned, Run, Segment
 from mutant.storage.refusals import Late
@@ -40,9 +41,12 @@ class Search:
 
 def evolve(search: Search, measure: Callable[[], None] = lambda: None) -> None:
     """Work off every open segment of the run, in order, `measure` what came of it, and finish the run."""
-    for segment in search.run.segments:
-        if segment.state != "finished":
-            evolve_segment(search, segment)
+    size = search.store.root().hyperparameters.image_size
+    waiting = [segment for segment in search.run.segments if segment.state != "finished"]
+    for segment, after in zip(waiting, [*waiting[1:], None], strict=True):
+        if after is not None:
+            search.supply.expect(after.task, size)
+        evolve_segment(search, segment)
     measure()
     search.store.finish_run(search.run.id)
 
@@ -107,7 +111,8 @@ def _plan(search: Search, segment: Segment, generation: int, population: Populat
 def _train(search: Search, segment: Segment, records: Sequence[CandidateRecord]) -> None:
     """Train and commit: one transaction per outcome, so whatever happens next, this child's time is not lost."""
     store, training = search.store, search.config.training
-    work = [Work(r.candidate, blueprint(store.ancestors(r.parent), r.candidate.mutations), training) for r in records]
+    plans = [blueprint(store.ancestors(record.parent), record.candidate.mutations) for record in records]
+    work = sharing([Work(r.candidate, plan, training) for r, plan in zip(records, plans, strict=True)])
     attempts: dict[int, int] = {}
 
     def begun(index: int, worker: str) -> None:

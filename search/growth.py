@@ -1,12 +1,14 @@
 """Running the loop for a system: tasks loaded and checked, a run begun or taken up, workers started and stopped."""
 
+import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
+from mutant.activations.homes import run_home
+from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
-from mutant.search.evaluator import Evaluator
 from mutant.search.evolve import Search
 from mutant.search.progress import Listener, Notice, silent
 from mutant.search.supply import SearchData, StoreSupply
@@ -29,10 +31,10 @@ from mutant.tasks.task import Task
 
 @dataclass(frozen=True)
 class Engine:
-    """How a run is worked off. `workers` and `address` have no influence on its result, a `budget` that runs out has.
+    """How a run is worked off. Only a `budget` that runs out has an influence on its result.
 
     `workers` is `auto` or a number; `address` joins a Ray cluster; `budget` in seconds stops new generations after it
-    (each segment still gets one). `told` hears about the crew that was chosen.
+    (each segment still gets one). `cache` limits what each host keeps of activations. `told` hears about the crew.
     """
 
     workers: str | int = "auto"
@@ -40,6 +42,7 @@ class Engine:
     budget: float | None = None
     listener: Listener = silent
     told: Callable[[Crew], None] = field(default=lambda _: None)
+    cache: CacheLimits = CacheLimits()
 
 
 @contextmanager
@@ -114,14 +117,19 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     crew = choose_workers(engine.workers, predicted, address=engine.address)
     engine.told(crew)
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
-    evaluator: Evaluator = start_evaluator(crew, address=engine.address)
-    try:
-        with leased(store, f"run {run.id}", engine.listener):
+    with run_home(home := home_name(store, run)):
+        evaluator = start_evaluator(
+            crew, address=engine.address, cache=engine.cache, home=home, told=lambda text: engine.listener(Notice(text))
+        )
+        with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
             if run.state == "open":
                 _record_engine(store, run, engine, crew)
             yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
-    finally:
-        evaluator.close()
+
+
+def home_name(store: Store, run: Run) -> str:
+    """What the directory for activations of a system's run is called, the same for every process of a host."""
+    return f"{hashlib.sha256(str(store.url).encode()).hexdigest()[:12]}-{run.id}"
 
 
 def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:

@@ -47,7 +47,7 @@ PRESETS: Mapping[str, Preset] = {
                 mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
                 reach=4,
             ),
-            Training(examples_per_validation=2_048, validations=4, batch=32),
+            Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4),
             children=12,
             generation_size=4,
             visits=1,

@@ -1,14 +1,17 @@
 """What evaluators draw on: components and traces from the store, train and validation data from the tasks' sources."""
 
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-
-import numpy as np
+from threading import Thread, get_native_id
 
 from mutant.byte_cache import ByteCache
 from mutant.component import Arrays, Component
-from mutant.dataset import Dataset, Images, Indices, Split
+from mutant.dataset import Dataset, Images, Indices, Seeds, Split
 from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
 from mutant.tasks.examples import Examples
 from mutant.tasks.load import LoadedTask
 from mutant.tasks.preprocess import Augmentation
@@ -43,13 +46,12 @@ class SearchData:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Augmented training images at one size; each example's change depends on its seed alone."""
+    """Augmented training images at one size."""
 
     examples: Examples
     size: int
 
-    def __call__(self, augmentation: Augmentation, indices: Indices, seed: int) -> Images:
-        seeds = np.random.default_rng(seed).integers(0, 2**63, len(indices), dtype=np.uint64)
+    def __call__(self, augmentation: Augmentation, indices: Indices, seeds: Seeds) -> Images:
         return self.examples.augmented(self.size, augmentation, seeds, indices)
 
 
@@ -62,6 +64,25 @@ class StoreSupply:
         self._components: ByteCache[str, Component] = ByteCache(budget_bytes, lambda component: component.n_bytes)
         self._datasets: ByteCache[tuple[str, int], Dataset] = ByteCache(budget_bytes, lambda dataset: dataset.n_bytes)
 
+        self._expected: dict[tuple[str, int], Thread] = {}
+
+    def expect(self, task: str, image_size: int) -> None:
+        """Prepare a task's images while something else is done, as long as nobody else needs the cores."""
+        key = (task, image_size)
+        if key not in self._datasets and key not in self._expected:
+            self._expected[key] = Thread(target=self._prepare, args=key, daemon=True)
+            self._expected[key].start()
+
+    def _prepare(self, task: str, image_size: int) -> None:
+        data = self._data[task]
+        if (len(data.train) + len(data.validation)) * image_size**2 * 3 > self._datasets.budget_bytes:
+            return
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), 19)  # of this thread and those that it starts
+        with suppress(UserError, OSError, MemoryError):  # whoever asks for the data meets the error again
+            data.train.images(image_size)
+            data.validation.images(image_size)
+
     def component(self, digest: str) -> Component:
         return self._components.get(digest, lambda: self._store.component(digest))
 
@@ -69,4 +90,7 @@ class StoreSupply:
         return self._store.trace(digest)
 
     def dataset(self, task: str, image_size: int) -> Dataset:
+        expected = self._expected.pop((task, image_size), None)
+        if expected is not None:
+            expected.join()
         return self._datasets.get((task, image_size), lambda: self._data[task].dataset(image_size))

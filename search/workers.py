@@ -2,10 +2,11 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from mutant.activations.limits import CacheLimits
 from mutant.path import Path
 from mutant.search.config import RunConfig
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
@@ -60,15 +61,25 @@ def choose_workers(asked: str | int, predicted_flops: float, *, address: str | N
     return Crew(n_cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
 
 
-def start_evaluator(crew: Crew, *, address: str | None = None) -> Evaluator:
-    """The evaluator for a crew; Ray is imported only for more than one worker or a cluster."""
+def start_evaluator(
+    crew: Crew,
+    *,
+    address: str | None = None,
+    cache: CacheLimits = CacheLimits(),
+    home: str | None = None,
+    told: Callable[[str], None] = lambda text: None,
+) -> Evaluator:
+    """The evaluator for a crew; Ray is imported only for more than one worker or a cluster.
+
+    `cache` and `home`: how much of activations each host keeps, and the name of its directory for them.
+    """
     if crew.workers == 1 and address is None:
-        return InProcessEvaluator()
+        return InProcessEvaluator(cache, home, told)
     if not ray_is_installed():
         raise missing_extra("ray", "ray")
     from mutant.search.ray_evaluator import RayEvaluator
 
-    return RayEvaluator(crew.workers, address=address)
+    return RayEvaluator(crew.workers, address=address, cache=cache, home=home, told=told)
 
 
 def cores() -> int:

@@ -144,7 +144,7 @@ def test_a_run_on_ray_with_a_killed_worker_ends_like_an_undisturbed_one(tmp_path
             if len(killed) == 2:
                 os.kill(evaluator.pids[0], signal.SIGKILL)
 
-    monkeypatch.setattr("mutant.search.growth.start_evaluator", lambda crew, address: _Kept(evaluator))
+    monkeypatch.setattr("mutant.search.growth.start_evaluator", lambda crew, **_: _Kept(evaluator))
     with small_store(tmp_path / "ray.db") as store:
         begin(store, tuple(tasks), SMALL, new=[task.task for task in tasks.values()])
         go_on(store, tasks, workers="2", listener=kill_after_the_second_child)

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CLASSES, conv_chain, stripes, vit_chain, world
 
+from mutant.activations.cache import ActivationCache
+from mutant.activations.limits import CacheLimits
 from mutant.assignment import Training
 from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Clone, DropTopBlock, InsertAdapter, NewHead, RestoreTopBlock, SetHyperparameter
 from mutant.network import forward, on_device, predict_logits, run_in_batches
 from mutant.outcome import Failed
-from mutant.prefix import PrefixCache
 from mutant.schedule import learning_rates
 from mutant.train import train
 
@@ -58,24 +59,24 @@ def test_quality_is_the_best_validation_and_its_parameters_are_kept():
 )
 def test_with_and_without_the_cache_a_child_ends_with_the_same_bytes(edits):
     cached, bare, tight = world(), world(), world()
-    cache = PrefixCache()
+    cache = ActivationCache()
     for depth in (0, 1, 2):
         cached.train(cached.root, [Clone(f"block_0{depth}"), HEAD], seed=depth, training=QUICK, cache=cache)
     one = cached.train(cached.root, edits, training=QUICK, cache=cache)
     two = bare.train(bare.root, edits, training=QUICK)
-    three = tight.train(tight.root, edits, training=QUICK, cache=PrefixCache(budget_bytes=1))
+    three = tight.train(tight.root, edits, training=QUICK, cache=ActivationCache(CacheLimits(4096, 4096)))
     assert one.path == two.path == three.path
     assert one.components.keys() == two.components.keys() == three.components.keys()
     assert one.traces.keys() == two.traces.keys() == three.traces.keys()
 
 
 def test_the_cache_extends_shallower_prefixes_and_keeps_to_its_budget():
-    here, cache, data = world(), PrefixCache(), stripes()
+    here, cache, data = world(), ActivationCache(), stripes()
     here.train(here.root, [Clone("norm"), HEAD], training=QUICK, cache=cache, data=data)
     rows = cache.computed_rows
     here.train(here.root, [Clone("norm"), HEAD], seed=2, training=QUICK, cache=cache, data=data)
     assert cache.computed_rows == rows == len(data.train) + len(data.validation)
-    small = PrefixCache(budget_bytes=200_000)
+    small = ActivationCache(CacheLimits(100_000, 100_000))
     for slot in ("norm", "block_02", "block_01"):
         here.train(here.root, [Clone(slot), HEAD], training=QUICK, cache=small, data=data)
     assert small.held_bytes <= 200_000
@@ -178,7 +179,7 @@ def test_a_loss_that_is_not_finite_is_a_failure_with_its_reason():
     broken = {name: np.full_like(value, np.inf) for name, value in norm.arrays.items()}
     here.components[norm.digest] = type(norm)(norm.spec, broken)
     work = here.assignment(here.root, [HEAD], training=QUICK)
-    outcome = train(work, stripes(), PrefixCache())
+    outcome = train(work, stripes(), ActivationCache())
     assert isinstance(outcome, Failed)
     assert outcome.kind == "not finite"
     assert "step 0" in outcome.reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mutant import families
+from mutant.activations.cache import ActivationCache
 from mutant.assignment import Assignment, Training
 from mutant.blueprint import Blueprint, blueprint
 from mutant.component import Arrays, Component, Spec
@@ -16,7 +17,6 @@ from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Mutation
 from mutant.outcome import Trained
 from mutant.path import Candidate, Part, Path, block_slot
-from mutant.prefix import PrefixCache
 from mutant.train import train
 
 SIZE = 16
@@ -91,11 +91,11 @@ class World:
         seed: int = 1,
         data: Dataset | None = None,
         training: Training = Training(48, 2, 16),
-        cache: PrefixCache | None = None,
+        cache: ActivationCache | None = None,
     ) -> Trained:
         """Train a child and keep what it made; fails the test when the child fails."""
         work = self.assignment(parent, mutations, task=task, seed=seed, training=training)
-        outcome = train(work, data or stripes(), PrefixCache() if cache is None else cache)
+        outcome = train(work, data or stripes(), ActivationCache() if cache is None else cache)
         assert isinstance(outcome, Trained), outcome
         self.components.update(outcome.components)
         self.traces.update(outcome.traces)
