@@ -1,6 +1,6 @@
 """What durability costs: time per candidate with and without commits, bytes per task, opening, weights per second.
 
-    .venv/bin/python benchmarks/durability.py [--back-ends sqlite,postgresql]
+.venv/bin/python benchmarks/durability.py [--back-ends sqlite,postgresql]
 """
 
 import argparse
@@ -181,13 +181,16 @@ def main() -> None:
         "ratio": min(ratios.values()),
         "goal": GOAL,
         "baseline": "the same children trained without any commit",
+        "load": round(os.getloadavg()[0], 1),
         "ratios": ratios,
         "ratios_by_generation": {name: [round(r, 3) for r in pairs.ratios(name)] for name in names},
         "ratios_by_clock": {name: round(by_clock(pairs, name), 4) for name in names},
         "free_children_ms": {name: round(1000 * found.seconds, 2) for name, found in worst.items()},
         "bytes_per_task": sizes,
         "opening_seconds": {name: {what: round(s, 3) for what, s in opened[name].items()} for name in names},
-        "megabytes_per_second": {name: {s: [round(x) for x in pair] for s, pair in rates[name].items()} for name in names},
+        "megabytes_per_second": {
+            name: {s: [round(x) for x in pair] for s, pair in rates[name].items()} for name in names
+        },
     }
     print(json.dumps(result))
 

@@ -9,6 +9,7 @@ The baseline is the same line of ancestors by one query per ancestor, in the sam
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 from support.back_ends import BACK_ENDS, available, databases
 from support.rows import generate, new_system
+from support.timing import best_of
 
 from mutant.cli.system import status_facts
 from mutant.cli.telling import path_facts
@@ -92,17 +94,6 @@ def import_(store: Store, tasks: list[str]) -> None:
         import_tasks(store, new, tasks)
 
 
-def timed(call: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - started)
-        if best > 5:
-            break
-    return best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="100x10000,1000x10000,1000x100000")
@@ -118,11 +109,8 @@ def main() -> None:
         print("| " + " | ".join([key, *(f"{1000 * r[key]:,.1f}" for r in results)]) + " |")
     worst = min(r["walk"] / r["lineage"] for r in results)
     baseline = "one query per ancestor"
-    print(
-        json.dumps(
-            {"name": "lineage", "ratio": round(worst, 2), "goal": GOAL, "baseline": baseline, "results": results}
-        )
-    )
+    result = {"name": "lineage", "ratio": round(worst, 2), "goal": GOAL, "baseline": baseline}
+    print(json.dumps(result | {"load": round(os.getloadavg()[0], 1), "results": results}))
 
 
 def measure(name: str, tasks: int, paths: int) -> dict[str, Any]:
@@ -136,7 +124,7 @@ def measure(name: str, tasks: int, paths: int) -> dict[str, Any]:
         )
         found: dict[str, Any] = {"back_end": name, "tasks": tasks, "paths": paths}
         for what, call in measures(store, tasks).items():
-            found[what] = round(timed(call), 5)
+            found[what] = round(best_of(REPEATS, call), 5)
             print(f"  {what:18} {1000 * found[what]:10.1f} ms", flush=True)
     return found
 

@@ -168,8 +168,9 @@ class Inheritance:
         """What a `child` of this path leaves: by one step for each path, however long its line is."""
         body = {part.slot: part for part in child.parts if self.wanted.get(part.slot) == part.spec}
         heads = {child.slots[HEAD].spec: child.slots[HEAD]} if HEAD in child.slots else {}
-        before = self.heads if child.task == self.task else {}
-        return Inheritance(self.wanted, child.task, child.parts, {**self.body, **body}, {**before, **heads})
+        if child.task == self.task:
+            heads = {**self.heads, **heads}
+        return Inheritance(self.wanted, child.task, child.parts, {**self.body, **body}, heads)
 
 
 def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:

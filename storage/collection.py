@@ -114,7 +114,7 @@ def needed(connection: Connection) -> set[str]:
 
 
 def _inheritances(ids: Iterable[str], known: Mapping[str, Path]) -> Iterator[Inheritance]:
-    """What descendants of the paths `ids` can take. Lines of ancestors meet, so every path of them is looked at once."""
+    """What descendants of the paths `ids` can take. Lines of ancestors meet: each of their paths is looked at once."""
     held: dict[str, Inheritance] = {}
     for id_ in ids:
         for path in reversed(line_of(id_, known, until=held)):

@@ -87,9 +87,7 @@ def check_roots(source: Store, target: Store) -> None:
 class _Import:
     """One task on its way from `source` into the database of `connection`."""
 
-    def __init__(
-        self, source: Store, connection: Connection, known: Mapping[str, Task], task: str, name: str
-    ) -> None:
+    def __init__(self, source: Store, connection: Connection, known: Mapping[str, Task], task: str, name: str) -> None:
         """`known` are all tasks of `source`, the removed ones as well; `name` is the task's name here."""
         self._source = source
         self._connection = connection
@@ -226,7 +224,6 @@ class _Import:
             facts.write_baseline(connection, replace(baseline, task=self._name))
         said = {"task": self._name, "path": winner, "their_task": task, "their_path": best.id}
         facts.write_event(connection, run, "task imported", said)
-
 
     def _config(self, winner: str) -> dict[str, Any]:
         """The settings of the latest run of which the path won a segment."""

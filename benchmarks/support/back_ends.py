@@ -1,4 +1,4 @@
-"""Databases to measure on: a file of SQLite's, or a PostgreSQL server of our own that waits for the disk as SQLite does."""
+"""Databases to measure on: a file of SQLite's, or a PostgreSQL server of our own that waits for the disk as well."""
 
 import importlib.util
 import sys

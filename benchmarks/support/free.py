@@ -51,7 +51,9 @@ def _made_up(item: Work, supply: Supply) -> Trained:
         momentum = content_digest(TRACE, trace)
         components[made.digest], traces[momentum] = made, trace
         parts.append(
-            Part(part.slot, part.spec, made.digest, made.n_parameters, part.depth, candidate.id, candidate.task, momentum)
+            Part(
+                part.slot, part.spec, made.digest, made.n_parameters, part.depth, candidate.id, candidate.task, momentum
+            )
         )
     quality = float(rng.random())
     path = Path(

@@ -1,7 +1,7 @@
 """Systems of any size made of rows: what lineage and opening are measured on, since growing them would take weeks.
 
-Each task has `paths / tasks` trained paths of about 20 parts, in a line of ancestors of its own and others' paths; every
-path makes two components and a trace. Their weights are eight numbers each, which no network would compute with.
+Each task has `paths / tasks` trained paths of about 20 parts, in a line of ancestors of its own and others' paths;
+every path makes two components and a trace. Their weights are eight numbers each, which no network computes with.
 """
 
 import hashlib
@@ -177,12 +177,10 @@ def _path(
     ]  # fmt: skip
 
 
-def _candidate(
-    task: int, child: int, id_: str, parent: int, key: int, mutations: Sequence[Mutation]
-) -> dict[str, Any]:
+def _candidate(task: int, child: int, id_: str, parent: int, key: int, mutations: Sequence[Mutation]) -> dict[str, Any]:
     return {
         "run": task + 1, "segment": 0, "generation": child // 8, "child": child % 8, "id": id_, "parent_key": parent,
-        "seed": child, "mutations": [to_dict(m) for m in mutations], "hyperparameters": HYPERPARAMETERS, "probabilities": {}, "pool_version": "",
-        "state": "DONE", "path_key": key, "validations": [0.5], "seconds": 1.0, "examples": 1, "flops": 1.0,
-        "planned_at": now(), "committed_at": now(),
+        "seed": child, "mutations": [to_dict(m) for m in mutations], "hyperparameters": HYPERPARAMETERS,
+        "probabilities": {}, "pool_version": "", "state": "DONE", "path_key": key, "validations": [0.5],
+        "seconds": 1.0, "examples": 1, "flops": 1.0, "planned_at": now(), "committed_at": now(),
     }  # fmt: skip
