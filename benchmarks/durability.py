@@ -134,8 +134,8 @@ def opening(name: str) -> dict[str, float]:
             line = [sys.executable, "-m", "mutant.cli.main", *words.split()]
             subprocess.run(line, env=os.environ | {"MUTANT_DB": url}, check=True, capture_output=True)
 
-        found = {"open and ask what is learnt": best_of(REPEATS, opened)}
-        return found | {f"mutant {words}": best_of(REPEATS, lambda w=words: command(w)) for words in COMMANDS}
+        found = {"open and ask what is learnt": best_of(REPEATS, opened).wall}
+        return found | {f"mutant {words}": best_of(REPEATS, lambda w=words: command(w)).wall for words in COMMANDS}
 
 
 def throughput(name: str) -> dict[str, tuple[float, float]]:
@@ -154,7 +154,7 @@ def throughput(name: str) -> dict[str, tuple[float, float]]:
                 digests.append(blob.digest)
             written = time.perf_counter() - started
             megabytes = n_bytes * number / 1e6
-            read = best_of(REPEATS, lambda found=digests: [store.trace(digest) for digest in found])
+            read = best_of(REPEATS, lambda found=digests: [store.trace(digest) for digest in found]).wall
             found[size] = megabytes / written, megabytes / read
             memory.collect()
     return found
