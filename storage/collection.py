@@ -128,10 +128,13 @@ def _known(connection: Connection, row: type[ComponentRow] | type[TraceRow], dig
 
 
 def _paths_using(connection: Connection, components: Sequence[int]) -> int:
-    """How many paths use one of the components with these keys."""
+    """How many paths use one of the components with these keys.
+
+    Not DISTINCT: SQLite would read all parts in the order of paths for it, once for each piece, and not by the index.
+    """
     using: set[int] = set()
     for some in _pieces(components):
-        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some)).distinct()))
+        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some))))
     return len(using)
 
 

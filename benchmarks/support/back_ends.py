@@ -1,6 +1,7 @@
 """Databases to measure on: a file of SQLite's, or a PostgreSQL server of our own that waits for the disk as well."""
 
 import importlib.util
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,5 +31,6 @@ def databases(name: str) -> Iterator[Callable[[], str]]:
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from postgres_server import serving  # pyright: ignore[reportMissingImports]
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a server must not outlive who started it
     with serving(durable=True) as server:
         yield server.new_database
