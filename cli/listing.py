@@ -23,9 +23,10 @@ def register(app: typer.Typer) -> None:
 def list_(db: Db = None, as_json: Json = False) -> None:
     """List the tasks: what each reached and what it costs."""
     with opened(db, read_only=True) as system:
-        best = {task.name: system.store.best(task.name) for task in system.store.tasks()}
+        pool = system.store.pool()
+        best = {path.task: path for path in pool.paths}
         found: list[dict[str, Any]] = [
-            asdict(summary) | trained_counts(best[summary.task]) for summary in system.summary()
+            asdict(summary) | trained_counts(best.get(summary.task)) for summary in system.summary(pool)
         ]
     if as_json:
         emit(found)

@@ -1,7 +1,7 @@
 """Blueprints: a parent and its mutations turned into the list of parts that a child is built and trained from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from mutant.component import Spec
@@ -143,24 +143,47 @@ def nearest_head(ancestry: Sequence[Path], features: int) -> Part | None:
     return next((head for head in heads if head.spec["features_in"] == features), None)
 
 
-def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:
-    """Every part that a descendant of `ancestry[0]` can ever take from it or from its ancestors.
+@dataclass(frozen=True)
+class Inheritance:
+    """Every part that a descendant of a path can ever take from it or from its ancestors.
 
-    These are its own, for each slot of the root the nearest ancestor's of the root's shape (a restored block), and the
-    nearest head of each shape in its task's unbroken line. A descendant comes before them in its own ancestry, so
-    that this set, once kept, stays enough.
+    These are its `own`, for each slot of the root the nearest ancestor's of the root's shape (`body`: a restored block
+    starts from it), and the nearest head of each shape in the unbroken line of the path's task. A descendant comes
+    before them in its own ancestry, so that this set, once kept, stays enough.
     """
-    parent, root = ancestry[0], ancestry[-1]
-    wanted = {(part.slot, part.spec) for part in root.parts if part.slot != HEAD}
-    nearest: dict[object, Part] = {}
-    for path in ancestry:
-        for part in path.parts:
-            if (part.slot, part.spec) in wanted:
-                nearest.setdefault((part.slot, part.spec), part)
-    for path in takewhile(lambda path: path.task == parent.task, ancestry):
-        if HEAD in path.slots:
-            nearest.setdefault(path.slots[HEAD].spec, path.slots[HEAD])
-    return tuple(dict.fromkeys((*parent.parts, *nearest.values())))
+
+    wanted: Mapping[str, Spec]
+    task: str | None
+    own: tuple[Part, ...] = ()
+    body: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    heads: Mapping[Spec, Part] = field(default_factory=dict[Spec, Part])
+
+    def __hash__(self) -> int:
+        return hash((self.task, self.own))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(dict.fromkeys((*self.own, *self.body.values(), *self.heads.values())))
+
+    @staticmethod
+    def of_root(root: Path) -> "Inheritance":
+        return Inheritance({part.slot: part.spec for part in root.parts if part.slot != HEAD}, root.task).of(root)
+
+    def of(self, child: Path) -> "Inheritance":
+        """What a `child` of this path leaves: by one step for each path, however long its line is."""
+        body = {part.slot: part for part in child.parts if self.wanted.get(part.slot) == part.spec}
+        heads = {child.slots[HEAD].spec: child.slots[HEAD]} if HEAD in child.slots else {}
+        if child.task == self.task:
+            heads = {**self.heads, **heads}
+        return Inheritance(self.wanted, child.task, child.parts, {**self.body, **body}, heads)
+
+
+def inheritable(ancestry: Sequence[Path]) -> tuple[Part, ...]:
+    """What a descendant of `ancestry[0]` can ever take; `ancestry` runs from it to the root."""
+    held = Inheritance.of_root(ancestry[-1])
+    for path in ancestry[-2::-1]:
+        held = held.of(path)
+    return held.parts
 
 
 def _hyperparameters(parent: Path, mutations: Sequence[Mutation]) -> Hyperparameters:

@@ -46,7 +46,8 @@ def accounted_parameters(parts: Iterable[Part], task: str, pool: Pool) -> float:
 
     arXiv 2205.10937, section 3.3. A component that only the root uses counts whole.
     """
-    return sum(part.n_parameters / len(pool.users.get(part.digest, frozenset()) | {task}) for part in parts)
+    users = ((part, pool.users.get(part.digest, frozenset())) for part in parts)
+    return sum(part.n_parameters / (len(tasks) + (task not in tasks)) for part, tasks in users)
 
 
 def shared_share(path: Path) -> float:

@@ -273,30 +273,33 @@ class System:
             raise UserError(f"Task {task!r} has no finished path yet.", hint=f"Go on with: {hint}")
         return path
 
-    def summary(self) -> tuple[TaskSummary, ...]:
-        """What every task reached and costs, in the order of arrival."""
-        return self._summaries([task.name for task in self.store.tasks()])
+    def summary(self, pool: Pool | None = None) -> tuple[TaskSummary, ...]:
+        """What every task reached and costs, in the order of arrival. `pool`: the store's, where it is at hand."""
+        return self._summaries([task.name for task in self.store.tasks()], pool)
 
-    def _summaries(self, names: Iterable[str]) -> tuple[TaskSummary, ...]:
-        pool = self.store.pool()
-        return tuple(self._summary(name, pool) for name in names)
+    def _summaries(self, names: Iterable[str], pool: Pool | None = None) -> tuple[TaskSummary, ...]:
+        """By a fixed number of queries, however many tasks there are."""
+        pool, seconds = pool or self.store.pool(), self.store.training_seconds()
+        tasks = {task.name: task for task in self.store.tasks()}
+        tested = {(e.task, e.path): e.accuracy for e in self.store.evaluations() if e.split == TEST}
+        head = {b.task: b.test_accuracy for b in self.store.baselines() if b.name == HEAD_ONLY}
+        best = {path.task: path for path in pool.paths}
 
-    def _summary(self, name: str, pool: Pool) -> TaskSummary:
-        task, path = self.store.task(name), next(iter(pool.of_task(name)), None)
-        tested = [e for e in self.store.evaluations(name) if path and e.path == path.id and e.split == "test"]
-        head = [b for b in self.store.baselines(name) if b.name == HEAD_ONLY]
-        return TaskSummary(
-            name,
-            len(task.class_names),
-            path.quality if path else None,
-            tested[-1].accuracy if tested else None,
-            head[-1].test_accuracy if head else None,
-            accounted_parameters(path.parts, name, pool) if path else None,
-            path.n_parameters if path else None,
-            shared_share(path) if path else None,
-            self.store.training_seconds(name),
-            path.id if path else None,
-        )
+        def summary(name: str, path: Path | None) -> TaskSummary:
+            return TaskSummary(
+                name,
+                len(tasks[name].class_names),
+                path.quality if path else None,
+                tested.get((name, path.id)) if path else None,
+                head.get(name),
+                accounted_parameters(path.parts, name, pool) if path else None,
+                path.n_parameters if path else None,
+                shared_share(path) if path else None,
+                seconds.get(name, 0.0),
+                path.id if path else None,
+            )
+
+        return tuple(summary(name, best.get(name)) for name in names)
 
     def _components(self, path: Path) -> dict[str, Any]:
         return self.store.components(part.digest for part in path.parts)

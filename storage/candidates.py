@@ -210,11 +210,12 @@ def _check_same(connection: Connection, record: CandidateRecord, outcome: Outcom
         )
 
 
-def training_seconds(connection: Connection, task_key: int) -> float:
-    """Seconds that the candidates of a task took, over all its segments."""
+def training_seconds(connection: Connection) -> dict[str, float]:
+    """Seconds that the candidates of every task took, over all its segments."""
     query = (
-        select(func.sum(CandidateRow.seconds))
+        select(TaskRow.name, func.sum(CandidateRow.seconds))
         .join(SegmentRow, (SegmentRow.run == CandidateRow.run) & (SegmentRow.segment == CandidateRow.segment))
-        .where(SegmentRow.task_key == task_key)
+        .join(TaskRow, TaskRow.key == SegmentRow.task_key)
+        .group_by(TaskRow.name)
     )
-    return float(connection.scalar(query) or 0.0)
+    return {task: float(seconds) for task, seconds in connection.execute(query)}

@@ -1,21 +1,22 @@
 """The garbage collector: it drops the weights of paths that lost and keeps every row of lineage.
 
 What is kept: of every active path, and of the root, all that it is made of with its momentum and its golden outputs,
-and all that a descendant of it can ever take from its ancestors (`blueprint.inheritable`). So every answer, every proof
+and all that a descendant of it can ever take from its ancestors (`blueprint.Inheritance`). So every answer, every proof
 and every later run stay as they are; only a path that lost can no longer be computed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, distinct, func, insert, literal, select
 
-from mutant.blueprint import inheritable
+from mutant.blueprint import Inheritance
+from mutant.path import Path
 from mutant.storage import runs
 from mutant.storage.engine import reclaim
 from mutant.storage.exclusive import exclusive
 from mutant.storage.lineage import ancestry, line_of
-from mutant.storage.paths import load_paths
+from mutant.storage.paths import load_paths, with_keys
 from mutant.storage.permit import collecting
 from mutant.storage.records import now
 from mutant.storage.schema import (
@@ -114,11 +115,21 @@ def needed(connection: Connection) -> set[str]:
     root = connection.execute(select(SystemRow.root_key)).scalar_one()
     lines = select(PathRow.key, PathRow.parent_key).where(PathRow.key.in_([root, *best]))
     lines = ancestry(lines.cte("lines", recursive=True))
-    known = {path.id: path for path in load_paths(connection, PathRow.key.in_(select(lines.c.key)))}
+    keys = list(connection.scalars(select(lines.c.key)))
+    known = {path.id: path for some in _pieces(keys) for path in load_paths(connection, with_keys(some))}
     ids = connection.scalars(select(PathRow.id).where(PathRow.key.in_([root, *best])))
-    parts = {part for id_ in ids for part in inheritable(line_of(id_, known))}
+    parts = {part for held in _inheritances(ids, known) for part in held.parts}
     goldens = connection.scalars(select(GoldenRow.digest).where(GoldenRow.path_key.in_(best)))
     return {part.digest for part in parts} | {part.trace for part in parts if part.trace is not None} | set(goldens)
+
+
+def _inheritances(ids: Iterable[str], known: Mapping[str, Path]) -> Iterator[Inheritance]:
+    """What descendants of the paths `ids` can take. Lines of ancestors meet: each of their paths is looked at once."""
+    held: dict[str, Inheritance] = {}
+    for id_ in ids:
+        for path in reversed(line_of(id_, known, until=held)):
+            held[path.id] = Inheritance.of_root(path) if path.parent is None else held[path.parent].of(path)
+        yield held[id_]
 
 
 def _known(connection: Connection, row: type[ComponentRow] | type[TraceRow], digests: set[str]) -> list[int]:
@@ -127,10 +138,13 @@ def _known(connection: Connection, row: type[ComponentRow] | type[TraceRow], dig
 
 
 def _paths_using(connection: Connection, components: Sequence[int]) -> int:
-    """How many paths use one of the components with these keys."""
+    """How many paths use one of the components with these keys.
+
+    Not DISTINCT: SQLite would read all parts in the order of paths for it, once for each piece, and not by the index.
+    """
     using: set[int] = set()
     for some in _pieces(components):
-        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some)).distinct()))
+        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some))))
     return len(using)
 
 

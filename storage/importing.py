@@ -6,8 +6,9 @@ ancestors need of those tasks comes as rows of removed tasks, known to lineage a
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
@@ -65,7 +66,8 @@ def import_tasks(
             raise UserError("--name is for one task at a time.", hint=f"Name it: mutant import SOURCE {wanted[0]}")
     with target.writing() as connection:
         exclusive(connection, "an import")
-        return tuple(_Import(source, connection, task, name or task).run() for task in wanted)
+        known = {task.name: task for task in source.tasks(removed=True)}
+        return tuple(_Import(source, connection, known, task, name or task).run() for task in wanted)
 
 
 def check_roots(source: Store, target: Store) -> None:
@@ -85,9 +87,11 @@ def check_roots(source: Store, target: Store) -> None:
 class _Import:
     """One task on its way from `source` into the database of `connection`."""
 
-    def __init__(self, source: Store, connection: Connection, task: str, name: str) -> None:
+    def __init__(self, source: Store, connection: Connection, known: Mapping[str, Task], task: str, name: str) -> None:
+        """`known` are all tasks of `source`, the removed ones as well; `name` is the task's name here."""
         self._source = source
         self._connection = connection
+        self._known = known
         self._task = source.task(task)
         self._name = name
         best = source.best(task)
@@ -103,7 +107,8 @@ class _Import:
             return Imported(self._name, best.id, new=False)
         self._bring_tasks()
         came, shared = self._bring_weights()
-        written = [self._bring_path(path) for path in reversed(self._line)]
+        here = _versions(self._connection, [path.id for path in self._line])
+        written = [self._bring_path(path, here.get(path.id)) for path in reversed(self._line)]
         self._finish(self._ids[best.id])
         return Imported(self._name, self._ids[best.id], True, sum(written), came, shared)
 
@@ -130,12 +135,11 @@ class _Import:
 
     def _bring_tasks(self) -> None:
         """Rows for the tasks of the line. Those but the task itself are for lineage alone, unless they are here."""
-        known = {task.name: task for task in self._source.tasks(removed=True)}
         self._names[self._task.name] = self._name
         _put_task(self._connection, replace(self._task, name=self._name), active=True)
         for path in self._line:
             if path.task is not None and path.task not in self._names:
-                task = known[path.task]
+                task = self._known[path.task]
                 row = _task_row(self._connection, task.name)
                 if row is not None and row.fingerprint != task.fingerprint:
                     task = replace(task, name=f"{task.name[:55]}-{task.fingerprint[:8]}")
@@ -163,14 +167,14 @@ class _Import:
         _remember(self._connection, [*components, *traces])
         return len(wanted) - len(here), len(here)
 
-    def _bring_path(self, path: Path) -> bool:
-        """Write a path unless it is here. Another path of its id here (same seed, other data) gives it a new one."""
+    def _bring_path(self, path: Path, version: str | None) -> bool:
+        """Write a path unless it is here. Another path of its id here, with the `version` (same seed, other data),
+        gives it a new one."""
         connection = self._connection
         id_ = path.id
-        version = connection.scalar(select(PathRow.version).where(PathRow.id == id_))
         if version is not None and version != path.version:
             id_ = hashlib.sha256(f"{path.id}/{path.version}".encode()).hexdigest()
-            version = connection.scalar(select(PathRow.version).where(PathRow.id == id_))
+            version = _versions(connection, [id_]).get(id_)
         self._ids[path.id] = id_
         if version is not None:
             return False
@@ -196,8 +200,7 @@ class _Import:
         """A finished run with one segment that the path won, its golden outputs, and what was measured of it."""
         connection, task, best = self._connection, self._task.name, self._line[0]
         run = (connection.execute(select(RunRow.id).order_by(RunRow.id.desc()).limit(1)).scalar() or 0) + 1
-        theirs = [r for r in self._source.runs() if any(s.winner == best.id for s in r.segments)]
-        config = dict(theirs[-1].config) | {"children": 0} if theirs else {"children": 0}
+        config = self._config(best.id) | {"children": 0}
         at, key = now(), catalog.task_key(connection, self._name)
         visits = list(connection.scalars(select(SegmentRow.visit).where(SegmentRow.task_key == key)))
         connection.execute(insert(RunRow).values(id=run, config=config, state="finished", started_at=at, ended_at=at))
@@ -221,6 +224,22 @@ class _Import:
             facts.write_baseline(connection, replace(baseline, task=self._name))
         said = {"task": self._name, "path": winner, "their_task": task, "their_path": best.id}
         facts.write_event(connection, run, "task imported", said)
+
+    def _config(self, winner: str) -> dict[str, Any]:
+        """The settings of the latest run of which the path won a segment."""
+        won = select(SegmentRow.run).join(PathRow, PathRow.key == SegmentRow.winner_key).where(PathRow.id == winner)
+        with self._source.reading() as theirs:
+            found = runs.load_runs(theirs, RunRow.id.in_(won))
+        return dict(found[-1].config) if found else {}
+
+
+def _versions(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Versions of the paths that are here, by id."""
+    found: dict[str, str] = {}
+    for some in weights.chunks(ids):
+        rows = connection.execute(select(PathRow.id, PathRow.version).where(PathRow.id.in_(some)))
+        found.update({row.id: row.version for row in rows})
+    return found
 
 
 def _task_row(connection: Connection, name: str) -> Row[int, str] | None:

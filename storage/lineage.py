@@ -1,6 +1,6 @@
 """Who descends from whom, who made a component and who needs it: recursive queries over the paths' parents."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -76,11 +76,14 @@ def ancestors(connection: Connection, path: str) -> tuple[Path, ...]:
     return line_of(path, {one.id: one for one in load_paths(connection, PathRow.key.in_(keys))})
 
 
-def line_of(path: str, known: Mapping[str, Path]) -> tuple[Path, ...]:
-    """The path called `path`, its parent and so on to the root, out of `known`. Raises Damaged when it does not end."""
+def line_of(path: str, known: Mapping[str, Path], *, until: Container[str] = ()) -> tuple[Path, ...]:
+    """The path called `path`, its parent and so on to the root, or to before one of `until`, out of `known`.
+
+    Raises Damaged when it does not end.
+    """
     ordered: dict[str, Path] = {}
     following: str | None = path
-    while following is not None:
+    while following is not None and following not in until:
         if following not in known or following in ordered:
             raise Damaged(f"The ancestors of path {path[:12]} do not lead to a root.", hint="See: mutant verify")
         ordered[following] = known[following]

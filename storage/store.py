@@ -314,10 +314,10 @@ class Store:
         with self.changing() as connection:
             candidates.commit(connection, segment, generation, child, outcome, new, attempt)
 
-    def training_seconds(self, task: str) -> float:
-        """Seconds spent on training the task's candidates, over all its segments."""
+    def training_seconds(self) -> dict[str, float]:
+        """Seconds spent on training candidates, by task, of every task that has any."""
         with self.reading() as connection:
-            return candidates.training_seconds(connection, catalog.task_key(connection, task))
+            return candidates.training_seconds(connection)
 
     def finish_segment(self, segment: SegmentKey, winner: str | None, golden: Golden | None) -> None:
         """Close a segment with its winner and the winner's golden outputs (both None when no path came of it).

