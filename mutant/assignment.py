@@ -23,10 +23,20 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """One candidate with everything its training needs but the data: plan, shared components and traces by digest."""
+    """One candidate with everything its training needs but the data: plan, shared components and traces by digest.
+
+    `stop_below[v - 1]` is the accuracy that the child must have reached after validation v to be trained further (None
+    or nothing: it is, whatever it reached).
+    """
 
     candidate: Candidate
     blueprint: Blueprint
     components: Mapping[str, Component]
     traces: Mapping[str, Arrays]
     training: Training
+    stop_below: tuple[float | None, ...] = ()
+
+    def hopeless(self, validation: int, best: float) -> bool:
+        """Whether to stop after the `validation`-th validation, from 1, with the `best` accuracy so far."""
+        bound = self.stop_below[validation - 1] if validation <= len(self.stop_below) else None
+        return bound is not None and best < bound

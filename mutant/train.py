@@ -66,7 +66,10 @@ def _train(assignment: Assignment, dataset: Dataset, cache: PrefixCache, started
         validations.append(accuracy)
         if accuracy > best:
             best, best_state = accuracy, state
-    return _trained(assignment, dataset, best_state, rest, best, validations, time.monotonic() - started, feed.examples)
+        if assignment.hopeless(len(validations), best):
+            break
+    examples = feed.examples // assignment.training.validations * len(validations)
+    return _trained(assignment, dataset, best_state, rest, best, validations, time.monotonic() - started, examples)
 
 
 def _prefix(assignment: Assignment, cut: int) -> Prefix:

@@ -7,7 +7,7 @@ from typing import Protocol
 from mutant.answers import Answers, Images, answer
 from mutant.assignment import Assignment, Training
 from mutant.blueprint import Blueprint
-from mutant.component import Arrays, Component
+from mutant.component import Arrays, Component, Spec
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Candidate, Path
@@ -15,11 +15,16 @@ from mutant.path import Candidate, Path
 
 @dataclass(frozen=True)
 class Work:
-    """One candidate to train: plain values, which say by digest what else is needed."""
+    """One candidate to train: plain values, which say by digest what else is needed. `stop_below`: see `Assignment`."""
 
     candidate: Candidate
     blueprint: Blueprint
     training: Training
+    stop_below: tuple[float | None, ...] = ()
+
+    def assignment(self, components: Mapping[str, Component], traces: Mapping[str, Arrays]) -> Assignment:
+        """This work with what it needs at hand."""
+        return Assignment(self.candidate, self.blueprint, components, traces, self.training, self.stop_below)
 
     @property
     def digests(self) -> frozenset[str]:
@@ -39,6 +44,9 @@ class Work:
         return self.candidate.task, self.blueprint.hyperparameters.image_size
 
 
+Chain = tuple[tuple[Spec, ...], int]
+"""The components of a path by their specs, bottom first, and the image size in pixels."""
+Flops = tuple[float, ...]
 Begun = Callable[[int, str], None]
 """Hears that a worker begins to train the candidate of an index; again when it begins anew elsewhere."""
 
@@ -68,6 +76,10 @@ class Evaluator(Protocol):
         """Logits of a path for prepared images [n, S, S, 3], computed where the training is."""
         ...
 
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        """Forward FLOPs per image of each component of each chain, counted where the training is (`mutant.cost`)."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -91,11 +103,15 @@ class InProcessEvaluator:
             except MemoryError as error:
                 yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
                 continue
-            assignment = Assignment(item.candidate, item.blueprint, components, traces, item.training)
-            yield index, train(assignment, dataset, self._cache)
+            yield index, train(item.assignment(components, traces), dataset, self._cache)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        from mutant.cost import component_flops
+
+        return tuple(component_flops(*chain) for chain in chains)
 
     def close(self) -> None:
         pass
