@@ -97,6 +97,15 @@ def parse_budget(text: str) -> Budget:
     return _budget(text, float(found[1]) * factor, unit)
 
 
+def budget_of(config: Mapping[str, Any]) -> Budget | None:
+    """The budget in a run's stored settings. Raises `UserError` for one that cannot be read."""
+    found = config.get("budget")
+    try:
+        return None if found is None else Budget(**found)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The stored budget of a run cannot be read: {printable(str(error))}.") from error
+
+
 def run_budget(text: str) -> Budget:
     """A budget that a run can be stored with. Raises `UserError` for one of wall time, which belongs to a call."""
     budget = parse_budget(text)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from mutant.assignment import Training
 from mutant.rules import MutationRules
-from mutant.search.budget import Budget, run_budget
+from mutant.search.budget import Budget, budget_of, run_budget
 from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
 from mutant.search.scoring import Scale
 from mutant.tasks.errors import UserError, nearest
@@ -62,7 +62,7 @@ class RunConfig:
         values["rules"] = MutationRules(**_tuples(values["rules"]))
         values["scale"] = Scale(**values["scale"])
         values["later_scales"] = tuple((first, Scale(**scale)) for first, scale in values.get("later_scales", ()))
-        values["budget"] = Budget(**budget) if (budget := values.get("budget")) is not None else None
+        values["budget"] = budget_of(values)
         return RunConfig(**values)
 
 

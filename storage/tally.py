@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from mutant.outcome import Cost
 from mutant.storage.checks import checked
 from mutant.storage.records import SegmentKey
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
@@ -13,14 +16,19 @@ from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
 
 @dataclass(frozen=True)
 class Tally:
-    """A segment's candidates: how many are in each state, the best quality so far, the seconds spent on them."""
+    """A segment's candidates: how many are in each state, the best quality so far, what they took.
+
+    `predicted` is what had been predicted for those that were trained (None: nobody did).
+    """
 
     states: Mapping[str, int] = field(default_factory=dict[str, int])
     best: float | None = None
-    seconds: float = 0.0
+    cost: Cost = Cost()
+    predicted_seconds: float | None = None
+    predicted_flops: float | None = None
 
     def __hash__(self) -> int:
-        return hash((self.best, self.seconds))
+        return hash((self.best, self.cost))
 
     @property
     def done(self) -> int:
@@ -43,21 +51,34 @@ class Failure:
 def tallies(connection: Connection) -> dict[SegmentKey, Tally]:
     """Of every segment that has candidates."""
     row = CandidateRow
+    sums = (func.sum(getattr(row, each.name)) for each in fields(Cost))
+    predicted = func.sum(row.predicted_seconds), func.sum(row.predicted_flops)
     query = (
-        select(row.run, row.segment, row.state, func.count(), func.max(PathRow.quality), func.sum(row.seconds))
+        select(row.run, row.segment, row.state, func.count(), func.max(PathRow.quality), *predicted, *sums)
         .outerjoin(PathRow, PathRow.key == row.path_key)
         .group_by(row.run, row.segment, row.state)
     )
     states: defaultdict[SegmentKey, dict[str, int]] = defaultdict(dict)
-    best: dict[SegmentKey, float] = {}
-    seconds: defaultdict[SegmentKey, float] = defaultdict(float)
-    for run, segment, state, number, quality, spent in connection.execute(query):
+    trained: dict[SegmentKey, tuple[float, float | None, float | None]] = {}
+    costs: defaultdict[SegmentKey, Cost] = defaultdict(Cost)
+    for run, segment, state, number, quality, seconds, flops, *cost in connection.execute(query):
         key = SegmentKey(run, segment)
         states[key][state] = number
-        seconds[key] += spent
+        costs[key] += Cost(*(_number(value) for value in cost))
         if state == "DONE":
-            best[key] = quality
-    return {key: checked(Tally(states[key], best.get(key), seconds[key])) for key in states}
+            trained[key] = quality, seconds, flops
+    return {key: _tally(states[key], costs[key], *trained.get(key, (None, None, None))) for key in states}
+
+
+def _tally(
+    states: Mapping[str, int], cost: Cost, best: float | None, seconds: float | None, flops: float | None
+) -> Tally:
+    return checked(Tally(states, best, checked(cost), seconds, flops))
+
+
+def _number(value: Any) -> Any:
+    """A sum of whole numbers as one: PostgreSQL gives decimals."""
+    return int(value) if isinstance(value, Decimal) else value
 
 
 def last_failures(connection: Connection, most: int) -> tuple[Failure, ...]:
