@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from decimal import Decimal
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, cast, func, select
 
 from mutant.outcome import Cost
 from mutant.storage.checks import checked
+from mutant.storage.costs import cost_of
 from mutant.storage.records import SegmentKey
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
 
@@ -51,34 +51,32 @@ class Failure:
 def tallies(connection: Connection) -> dict[SegmentKey, Tally]:
     """Of every segment that has candidates."""
     row = CandidateRow
-    sums = (func.sum(getattr(row, each.name)) for each in fields(Cost))
-    predicted = func.sum(row.predicted_seconds), func.sum(row.predicted_flops)
+    sums = [_sum(row.__table__.c[each.name]) for each in fields(Cost)]
+    predicted = [_sum(row.__table__.c[name]) for name in ("predicted_seconds", "predicted_flops")]
     query = (
-        select(row.run, row.segment, row.state, func.count(), func.max(PathRow.quality), *predicted, *sums)
+        select(row.run, row.segment, row.state, func.count().label("number"), func.max(PathRow.quality).label("best"))
+        .add_columns(*predicted, *sums)
         .outerjoin(PathRow, PathRow.key == row.path_key)
         .group_by(row.run, row.segment, row.state)
     )
-    states: defaultdict[SegmentKey, dict[str, int]] = defaultdict(dict)
-    trained: dict[SegmentKey, tuple[float, float | None, float | None]] = {}
-    costs: defaultdict[SegmentKey, Cost] = defaultdict(Cost)
-    for run, segment, state, number, quality, seconds, flops, *cost in connection.execute(query):
-        key = SegmentKey(run, segment)
-        states[key][state] = number
-        costs[key] += Cost(*(_number(value) for value in cost))
-        if state == "DONE":
-            trained[key] = quality, seconds, flops
-    return {key: _tally(states[key], costs[key], *trained.get(key, (None, None, None))) for key in states}
+    found: defaultdict[SegmentKey, Tally] = defaultdict(Tally)
+    for counted in connection.execute(query):
+        key = SegmentKey(counted.run, counted.segment)
+        found[key] = checked(_with(found[key], counted))
+    return dict(found)
 
 
-def _tally(
-    states: Mapping[str, int], cost: Cost, best: float | None, seconds: float | None, flops: float | None
-) -> Tally:
-    return checked(Tally(states, best, checked(cost), seconds, flops))
+def _sum(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A sum of the column's own type and name; PostgreSQL sums whole numbers as decimals."""
+    return cast(func.sum(column), column.type).label(column.key)
 
 
-def _number(value: Any) -> Any:
-    """A sum of whole numbers as one: PostgreSQL gives decimals."""
-    return int(value) if isinstance(value, Decimal) else value
+def _with(tally: Tally, counted: Any) -> Tally:
+    """The tally with the candidates of one more state; what was predicted of those that are trained."""
+    states, cost = {**tally.states, counted.state: counted.number}, tally.cost + cost_of(counted)
+    if counted.state != "DONE":
+        return replace(tally, states=states, cost=cost)
+    return Tally(states, counted.best, cost, counted.predicted_seconds, counted.predicted_flops)
 
 
 def last_failures(connection: Connection, most: int) -> tuple[Failure, ...]:

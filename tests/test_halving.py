@@ -121,8 +121,7 @@ def test_children_stop_by_what_earlier_generations_reached(undisturbed: Store) -
             bound is None or max(record.validations[:rung]) >= bound for rung, bound in enumerate(bounds[: done - 1], 1)
         )
         if done < 4:
-            assert bounds[done - 1] is not None
-            assert max(record.validations) < bounds[done - 1]
+            assert max(record.validations) < (bounds[done - 1] or 0)
             assert record.cost.flops == pytest.approx((record.planned.predicted_flops or 0) * done / 4)
 
 

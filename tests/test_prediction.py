@@ -37,8 +37,8 @@ def test_predicted_flops_are_the_recorded_ones_for_every_child(tmp_path: FilePat
 
 def test_a_prefix_counts_for_the_first_child_that_needs_it() -> None:
     here, sizes, training = world(), Sizes(40, 10), Training(32, 2, 16)
-    top = here.assignment(here.root, [Clone("norm"), NewHead(CLASSES)])
-    deep = here.assignment(here.root, [Clone("block_01"), NewHead(CLASSES)])
+    top = here.assignment(here.root, [Clone("norm"), NewHead(CLASSES)], training=training)
+    deep = here.assignment(here.root, [Clone("block_01"), NewHead(CLASSES)], training=training)
     count = InProcessEvaluator().flops
     flops = component_flops(top.blueprint.chain, 16)
 
@@ -50,7 +50,8 @@ def test_a_prefix_counts_for_the_first_child_that_needs_it() -> None:
     assert prefixes(deep, top) == [50 * sum(flops[:2]), 50 * sum(flops[2:4])]
     sibling = here.train(here.root, [Clone("norm"), NewHead(CLASSES)], training=training).path
     assert prefixes(top, own=[sibling]) == [0]
-    flipped = here.assignment(here.root, [SetHyperparameter("flip", True), Clone("norm"), NewHead(CLASSES)])
+    edits = [SetHyperparameter("flip", True), Clone("norm"), NewHead(CLASSES)]
+    flipped = here.assignment(here.root, edits, training=training)
     assert prefixes(flipped, flipped) == [(64 + 10) * sum(flops[:4]), 64 * sum(flops[:4])]
 
 
