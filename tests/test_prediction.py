@@ -41,18 +41,20 @@ def test_a_prefix_counts_for_the_first_child_that_needs_it() -> None:
     deep = here.assignment(here.root, [Clone("block_01"), NewHead(CLASSES)], training=training)
     count = InProcessEvaluator().flops
     flops = component_flops(top.blueprint.chain, 16)
+    high, low = top.blueprint.frozen_prefix, deep.blueprint.frozen_prefix
+    assert high > low > 0
 
     def prefixes(*assignments, own=()) -> list[float]:
         found = predict_children([a.blueprint for a in assignments], own, count, training, sizes)
         return [prediction.prefix_flops for prediction in found]
 
-    assert prefixes(top, top, deep) == [50 * sum(flops[:4]), 0, 50 * sum(flops[:2])]
-    assert prefixes(deep, top) == [50 * sum(flops[:2]), 50 * sum(flops[2:4])]
+    assert prefixes(top, top, deep) == [50 * sum(flops[:high]), 0, 50 * sum(flops[:low])]
+    assert prefixes(deep, top) == [50 * sum(flops[:low]), 50 * sum(flops[low:high])]
     sibling = here.train(here.root, [Clone("norm"), NewHead(CLASSES)], training=training).path
     assert prefixes(top, own=[sibling]) == [0]
     edits = [SetHyperparameter("flip", True), Clone("norm"), NewHead(CLASSES)]
     flipped = here.assignment(here.root, edits, training=training)
-    assert prefixes(flipped, flipped) == [(64 + 10) * sum(flops[:4]), 64 * sum(flops[:4])]
+    assert prefixes(flipped, flipped) == [(64 + 10) * sum(flops[:high]), 64 * sum(flops[:high])]
 
 
 def test_a_rate_is_measured_where_children_were(tmp_path: FilePath) -> None:
