@@ -164,7 +164,8 @@ def children_done(store: "Store", run: "Run") -> tuple[int, int]:
     """How many children of a run have an outcome, and how many it was to train."""
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    return done, int(run.config.get("children", 0)) * len(run.segments)
+    wanted = run.config.get("children")
+    return done, (wanted if isinstance(wanted, int) else 0) * len(run.segments)
 
 
 def named_database(store: "Store") -> str:

@@ -240,7 +240,7 @@ def _segment(run: "Run", segment: "Segment", tally: "Tally") -> dict[str, Any]:
         "task": segment.task,
         "visit": segment.visit,
         "state": segment.state,
-        "children": int(run.config.get("children", sum(tally.states.values()))),
+        "children": wanted if isinstance(wanted := run.config.get("children"), int) else sum(tally.states.values()),
         "done": tally.done,
         "failed": tally.states.get("FAILED", 0),
         "best": tally.best,
