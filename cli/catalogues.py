@@ -209,5 +209,6 @@ def _preset(preset: "Preset", *, default: bool) -> dict[str, Any]:
         "mutation_probability": preset.rules.start,
         "reach": preset.rules.reach,
         "first_children": preset.first_children,
+        "halving": preset.halving,
         "mutable": list(preset.rules.mutable),
     }

@@ -53,7 +53,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add tasks and evolve a model for each. The tasks that are in stay as they are."""
-    chosen, baseline = settings.settings(), not no_baseline
+    chosen, baseline = engine.over(settings.settings()), not no_baseline
 
     def work(system: "System", running: "Engine") -> "tuple[TaskSummary, ...]":
         return system.add(uris, name=name, settings=chosen, engine=running, baseline=baseline)
@@ -69,7 +69,7 @@ def evolve(
     as_json: Json = False,
 ) -> None:
     """Spend more segments on tasks that are in already."""
-    chosen = settings.settings()
+    chosen = engine.over(settings.settings())
     _grow(
         db, engine, lambda system, running: system.evolve(tasks or (), settings=chosen, engine=running), as_json=as_json
     )
@@ -78,10 +78,10 @@ def evolve(
 def resume(settings: SettingOptions, engine: EngineOptions, db: Db = None, as_json: Json = False) -> None:
     """Go on with the run that was stopped, at the first child that is open, as if nothing had happened.
 
-    How it is worked off may change. Of the settings only --scale-factor and --compute-factor may, for segments that
-    have not begun; others are refused unless they are the run's own.
+    How it is worked off may change, and so may its budget. Of the settings only --scale-factor and --compute-factor
+    may, for segments that have not begun; others are refused unless they are the run's own.
     """
-    chosen = settings.settings()
+    chosen = engine.over(settings.settings())
     _grow(db, engine, lambda system, running: system.resume(settings=chosen, engine=running), as_json=as_json)
 
 
@@ -164,7 +164,8 @@ def children_done(store: "Store", run: "Run") -> tuple[int, int]:
     """How many children of a run have an outcome, and how many it was to train."""
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    return done, int(run.config.get("children", 0)) * len(run.segments)
+    wanted = run.config.get("children")
+    return done, (wanted if isinstance(wanted, int) else 0) * len(run.segments)
 
 
 def named_database(store: "Store") -> str:

@@ -10,7 +10,7 @@ from mutant.cli.leaking import leakage_facts, show_leaks
 from mutant.cli.opening import opened, reading
 from mutant.cli.options import Db, Json
 from mutant.cli.telling import next_for, path_facts, task_facts, trained_counts
-from mutant.cli.words import UNKNOWN, count, first_few, listed, percent, plural, short
+from mutant.cli.words import UNKNOWN, count, duration, first_few, flops, listed, percent, plural, short
 
 PANEL = "Looking"
 
@@ -142,6 +142,8 @@ def _show_path(path: dict[str, Any]) -> None:
         "size": f"{count(path['parameters'])} parameters, {plural(path['depth'], 'block')}, "
         f"{count(path['flops'])} FLOPs an image",
     }
+    if path["cost"] is not None:
+        words["cost"] = _cost(path["cost"])
     if path["score"] is not None:
         s = path["score"]
         words |= {
@@ -173,6 +175,14 @@ def _show_path(path: dict[str, Any]) -> None:
         say()
         say("Learned probabilities of mutations")
         facts({name: f"{value:g}" for name, value in path["probabilities"].items()})
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    """What training took, against what had been predicted."""
+    took = f"{flops(cost['flops'])} in {duration(cost['seconds'])}, {plural(len(cost['validations']), 'validation')}"
+    if cost["predicted_flops"] is None:
+        return took
+    return f"{took}; predicted {flops(cost['predicted_flops'])} in {duration(cost['predicted_seconds'])}"
 
 
 def _whose(task: str | None) -> str:

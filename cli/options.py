@@ -1,16 +1,17 @@
 """Options that several commands share, and groups of them as frozen values."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mutant.cli.words import parse_duration, parse_size
+from mutant.cli.words import parse_size
 from mutant.tasks.errors import UserError
 
 if TYPE_CHECKING:
     from mutant.activations.limits import CacheLimits
+    from mutant.search.budget import Budget
     from mutant.search.config import Settings
 
 _SETTINGS = "Settings of the run"
@@ -150,6 +151,15 @@ class SettingOptions:
         int | None, typer.Option(metavar="K", rich_help_panel=_SETTINGS, help="Mutate only the top K blocks.")
     ] = None
 
+    halving: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ETA",
+            rich_help_panel=_SETTINGS,
+            help="Stop children below the top 1/ETA of earlier ones after 1, ETA, ETA^2, ... validations; 0: off.",
+        ),
+    ] = None
+
     def settings(self) -> "Settings":
         """These options over the file's settings, every value checked."""
         from mutant.search.config import Settings, check, read_settings
@@ -173,9 +183,10 @@ class EngineOptions:
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME",
+            metavar="AMOUNT",
             rich_help_panel=_ENGINE,
-            help="Begin no new generation after 90s, 10m or 2h; a segment gets one. Fewer children are another result.",
+            help="Begin no more children after 10m or 2h30m of this call, or after 40children, 500TF (FLOPs) or 300ds "
+            "(on the device) of the run; a segment gets one. Fewer children are another result.",
         ),
     ] = None
 
@@ -195,8 +206,19 @@ class EngineOptions:
 
     @property
     def seconds(self) -> float | None:
-        """The budget in seconds."""
-        return None if self.budget is None else parse_duration(self.budget)
+        """The budget of this call, in seconds; None without one."""
+        budget = self._budget()
+        return budget.amount if budget is not None and budget.of_the_call else None
+
+    def over(self, settings: "Settings") -> "Settings":
+        """The settings with the budget of the run, where it was given as an option."""
+        budget = self._budget()
+        return settings if budget is None or budget.of_the_call else replace(settings, budget=budget.text)
+
+    def _budget(self) -> "Budget | None":
+        from mutant.search.budget import parse_budget
+
+        return None if self.budget is None else parse_budget(self.budget)
 
     @property
     def cache(self) -> "CacheLimits":
@@ -218,4 +240,4 @@ class EngineOptions:
         from mutant.search.workers import choose_workers
 
         choose_workers(self.workers, 0.0)
-        _ = self.seconds, self.cache
+        _ = self._budget(), self.cache

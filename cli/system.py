@@ -1,6 +1,7 @@
 """A system as a whole: `mutant init`, `mutant status`, `mutant digest`, `mutant db upgrade`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from mutant.cli.display import emit, facts, fixed, right, say, table
 from mutant.cli.grouping import grouped
 from mutant.cli.opening import reading
 from mutant.cli.options import Db, Json, NewSeed, RootOptions, SettingOptions, WeightsOptions
-from mutant.cli.words import count, listed, moment, percent, plural
+from mutant.cli.words import amount, count, listed, moment, percent, plural
 
 if TYPE_CHECKING:
     from mutant.storage.leases import Lease
@@ -169,6 +170,10 @@ def status(db: Db = None, as_json: Json = False) -> None:
             ],
             _run_rows(found["runs"]),
         )
+        for run in found["runs"]:
+            if (budget := run["budget"]) is not None:
+                spent, of = (amount(budget[key], budget["unit"]) for key in ("spent", "amount"))
+                say(f"Run {run['run']}: {spent} of a budget of {of}")
     if found["failures"]:
         say()
         say("Last failures")
@@ -237,6 +242,7 @@ def status_facts(store: "Store") -> dict[str, Any]:
             "state": run.state,
             "started_at": run.started_at.isoformat(),
             "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+            "budget": _budget(run, [tallies[s.key] for s in run.segments if s.key in tallies]),
             "segments": [_segment(run, segment, tallies.get(segment.key, Tally())) for segment in run.segments],
         }
         for run in store.runs()
@@ -269,13 +275,36 @@ def _segment(run: "Run", segment: "Segment", tally: "Tally") -> dict[str, Any]:
         "task": segment.task,
         "visit": segment.visit,
         "state": segment.state,
-        "children": int(run.config.get("children", sum(tally.states.values()))),
+        "children": wanted if isinstance(wanted := run.config.get("children"), int) else sum(tally.states.values()),
         "done": tally.done,
         "failed": tally.states.get("FAILED", 0),
         "best": tally.best,
         "winner": segment.winner,
-        "seconds": round(tally.seconds, 3),
+        **{name: _rounded(name, value) for name, value in asdict(tally.cost).items()},
+        "predicted_seconds": _rounded("seconds", tally.predicted_seconds),
+        "predicted_flops": tally.predicted_flops,
     }
+
+
+def _rounded(name: str, value: float | None) -> float | None:
+    return round(value, 3) if value is not None and name.endswith("seconds") else value
+
+
+def _budget(run: "Run", tallies: "Sequence[Tally]") -> dict[str, Any] | None:
+    """The budget of a run, and what its children took of it; None for a run without one."""
+    from mutant.search.budget import Spent, budget_of
+
+    budget = budget_of(run.config)
+    if budget is None:
+        return None
+    costs = [tally.cost for tally in tallies]
+    spent = Spent(
+        sum(tally.done for tally in tallies),
+        sum(cost.flops for cost in costs),
+        sum(cost.on_device for cost in costs),
+        sum(cost.seconds for cost in costs),
+    )
+    return {"text": budget.text, "unit": budget.unit, "amount": budget.amount, "spent": budget.spent(spent)}
 
 
 def digest(db: Db = None, as_json: Json = False) -> None:

@@ -1,5 +1,6 @@
 """Tasks and paths as plain data for listings: the same facts for a table and for JSON."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def path_facts(store: "Store", path: "Path") -> dict[str, Any]:
         "shared": None if path.task is None else shared_share(path),
         "flops": path.flops,
         "score": None if accounted is None else _score(store, path, accounted),
+        "cost": _cost(store, path),
         "mutations": [to_dict(mutation) for mutation in path.mutations],
         "mutation_words": [describe(mutation) for mutation in path.mutations],
         "hyperparameters": path.hyperparameters.to_dict(),
@@ -81,6 +83,19 @@ def path_facts(store: "Store", path: "Path") -> dict[str, Any]:
             for part in path.parts
         ],
     }
+
+
+def _cost(store: "Store", path: "Path") -> dict[str, Any] | None:
+    """What had been predicted for the path's training and what it took; None for a path that was not trained here."""
+    keys = (segment.key for run in store.runs() for segment in run.segments if segment.task == path.task)
+    record = next((record for key in keys for record in store.candidates(key) if record.path == path.id), None)
+    if record is None:
+        return None
+    predicted = {
+        "predicted_seconds": record.planned.predicted_seconds,
+        "predicted_flops": record.planned.predicted_flops,
+    }
+    return {"validations": list(record.validations), **asdict(record.cost), **predicted}
 
 
 def _score(store: "Store", path: "Path", accounted: float) -> dict[str, float]:

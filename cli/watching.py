@@ -16,12 +16,13 @@ from rich.progress import (
 )
 
 from mutant.cli.display import console, tell
-from mutant.cli.words import duration, first_few, percent, plural, short
+from mutant.cli.words import amount, duration, first_few, percent, plural, short
 from mutant.tasks.errors import printable
 
 if TYPE_CHECKING:
     from mutant.mutation import Mutation
     from mutant.outcome import Outcome
+    from mutant.search.progress import BudgetSpent
     from mutant.search.progress import Progress as Event
     from mutant.search.workers import Crew
     from mutant.storage.store import Store
@@ -97,14 +98,21 @@ def changes(mutations: "tuple[Mutation, ...]") -> str:
     return ", ".join(telling) or "a new head only"
 
 
-def describe_outcome(outcome: "Outcome") -> str:
-    """One child's accuracy, time and changes, or why it failed."""
+def describe_outcome(outcome: "Outcome", validations: int = 0) -> str:
+    """One child's accuracy, time and changes, or why it failed; and when it was stopped before all `validations`."""
     from mutant.outcome import Failed
 
     if isinstance(outcome, Failed):
         return f"failed after {duration(outcome.cost.seconds)} ({outcome.kind}): {printable(outcome.reason)}"
     path = outcome.path
-    return f"{percent(path.quality):>6}  {duration(outcome.cost.seconds):>7}  {changes(path.mutations)}"
+    done = len(outcome.validations)
+    stopped = f"; stopped after {done} of {plural(validations, 'validation')}" if done < validations else ""
+    return f"{percent(path.quality):>6}  {duration(outcome.cost.seconds):>7}  {changes(path.mutations)}{stopped}"
+
+
+def describe_spent(event: "BudgetSpent") -> str:
+    """That a budget ends a segment, and what was spent of it."""
+    return f"the budget of {amount(event.budget, event.unit)} ends it: {amount(event.spent, event.unit)} spent"
 
 
 class Lines:
@@ -134,10 +142,13 @@ class Lines:
                 )
             case events.ChildFinished():
                 self._done += 1
-                tell(f"  {event.task} {self._done}/{self._children}  {describe_outcome(event.outcome)}")
+                described = describe_outcome(event.outcome, event.validations)
+                tell(f"  {event.task} {self._done}/{self._children}  {described}")
             case events.GenerationFinished(best=best) if best is not None:
                 quality, score = percent(best.quality), f"{event.best_score:.4f}"
                 tell(f"  generation {event.generation + 1}: {event.retained} retained, best {quality}, score {score}")
+            case events.BudgetSpent():
+                tell(f"  {event.task}: {describe_spent(event)}")
             case events.SegmentFinished(winner=winner):
                 tell(f"  {event.task}: {_end(None if winner is None else winner.quality, self._done)}")
                 if self._last:
@@ -210,6 +221,8 @@ class Bars:
                 if best is not None:
                     self._best, self._score = best.quality, event.best_score
                 self._update()
+            case events.BudgetSpent():
+                self._print(f"{event.task}: {describe_spent(event)}")
             case events.SegmentFinished(winner=winner):
                 self._end(event.task, None if winner is None else winner.quality)
 

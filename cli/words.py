@@ -8,7 +8,7 @@ from mutant.tasks.errors import UserError, printable
 
 UNKNOWN = "–"
 """Stands where nothing was measured."""
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_FLOPS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 _BYTES = {"": 1, "b": 1} | {
     unit + end: base**power
     for power, unit in enumerate(("k", "m", "g", "t"), start=1)
@@ -16,7 +16,6 @@ _BYTES = {"": 1, "b": 1} | {
 }
 MOST_BYTES = 2**60
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)\s*([a-z]*)")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
 def count(number: float | None) -> str:
@@ -58,6 +57,35 @@ def points(share: float | None) -> str:
     return UNKNOWN if share is None else f"{100 * share:+.1f}"
 
 
+def flops(number: float | None) -> str:
+    """Counted floating-point operations.
+
+    >>> flops(2.5e15), flops(7e8)
+    ('2.50 PFLOPs', '700 MFLOPs')
+    """
+    if number is None:
+        return UNKNOWN
+    factor, unit = next(((f, u) for f, u in _FLOPS if abs(number) >= 0.9995 * f), (1e3, "k"))
+    return f"{_three_digits(number / factor, whole=abs(number / factor) >= 99.95)} {unit}FLOPs"
+
+
+def amount(value: float, unit: str) -> str:
+    """An amount of what a budget is given in.
+
+    >>> amount(40, "children"), amount(75, "device-seconds"), amount(2e15, "flops"), amount(600, "seconds")
+    ('40 children', '1 min 15 s on the device', '2.00 PFLOPs', '10 min 0 s')
+    """
+    match unit:
+        case "children":
+            return plural(int(value), "child", "children")
+        case "flops":
+            return flops(value)
+        case "device-seconds":
+            return f"{duration(value)} on the device"
+        case _:
+            return duration(value)
+
+
 def duration(seconds: float | None) -> str:
     """
     >>> [duration(s) for s in (0.042, 3.21, 75, 7300)]
@@ -71,18 +99,6 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in `90s`, `10m`, `1.5h` or a plain number. Raises UserError for anything else, and for nothing at all.
-
-    >>> parse_duration("10m")
-    600.0
-    """
-    found = _DURATION.fullmatch(text.strip().lower())
-    if found is None or found[2] not in _UNITS or float(found[1]) <= 0:
-        raise UserError(f"'{printable(text)}' is no length of time.", hint="Write for example 90s, 10m or 2h.")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def parse_size(text: str, *, option: str) -> int:

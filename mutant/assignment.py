@@ -30,6 +30,8 @@ class Assignment:
 
     `wanted`: the frozen prefixes (component digests) that are wanted with the same data, which decides only what is
     kept on the way.
+    `stop_below[v - 1]` is the accuracy that the child must have reached after validation v to be trained further (None
+    or nothing: it is, whatever it reached).
     """
 
     candidate: Candidate
@@ -38,3 +40,9 @@ class Assignment:
     traces: Mapping[str, Arrays]
     training: Training
     wanted: tuple[tuple[str, ...], ...] = ()
+    stop_below: tuple[float | None, ...] = ()
+
+    def hopeless(self, validation: int, best: float) -> bool:
+        """Whether to stop after the `validation`-th validation, from 1, with the `best` accuracy so far."""
+        bound = self.stop_below[validation - 1] if validation <= len(self.stop_below) else None
+        return bound is not None and best < bound

@@ -8,6 +8,7 @@ import numpy as np
 
 from mutant.blueprint import Blueprint
 from mutant.component import Spec
+from mutant.counting import trained_flops
 from mutant.families import apply, shapes
 from mutant.typed import xla
 
@@ -57,5 +58,4 @@ def forward_flops(chain: Sequence[Spec], image_size: int) -> float:
 def training_flops(plan: Blueprint, image_size: int, *, examples: int, validation_examples: int) -> float:
     """Counted FLOPs of training a child: a forward and a backward (twice a forward) above the frozen prefix."""
     flops = component_flops(plan.chain, image_size)
-    suffix = sum(flops[plan.frozen_prefix :])
-    return suffix * (3 * examples + validation_examples)
+    return trained_flops(flops, plan.frozen_prefix, examples=examples, validation_examples=validation_examples)

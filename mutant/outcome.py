@@ -1,7 +1,7 @@
 """What became of a candidate: trained with a quality, or failed with a reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from mutant.component import Arrays, Component
@@ -12,11 +12,28 @@ FailureKind = Literal["out of memory", "not finite", "worker lost", "error"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What training took: wall seconds, examples trained on, counted model FLOPs above the frozen prefix."""
+    """What training took: wall seconds, examples trained on, counted model FLOPs above the frozen prefix.
+
+    Of the wall seconds `device_seconds` were spent inside device programs, `wait_seconds` while the device waited for
+    data and `compile_seconds` on `compilations` programs that no cache held. They depend on the machine and on what
+    ran before; examples and FLOPs do not.
+    """
 
     seconds: float = 0.0
     examples: int = 0
     flops: float = 0.0
+    device_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    compilations: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def on_device(self) -> float:
+        """Seconds in device programs; all seconds where nobody measured (a failed child, one of an older version)."""
+        return self.device_seconds or self.seconds
 
 
 @dataclass(frozen=True, eq=False)

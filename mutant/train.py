@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -71,7 +71,9 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
     return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
 
 
-def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float, compiled: Compiled) -> Trained:
+def _train(
+    assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float, compiled: Compiled
+) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
     state, buffers = initial_state(assignment, suffix)
@@ -82,7 +84,18 @@ def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, sta
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
             accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation)
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
-    cost = _cost(assignment, dataset, feed, len(best.validations), started)
+            if assignment.hopeless(len(best.validations), max(best.validations)):
+                break
+    cost = _cost(assignment, dataset, feed, len(best.validations))
+    seconds = time.monotonic() - started
+    cost = replace(
+        cost,
+        seconds=seconds,
+        device_seconds=max(0.0, seconds - feed.waited - compiled.seconds),
+        wait_seconds=feed.waited,
+        compile_seconds=compiled.seconds,
+        compilations=compiled.programs,
+    )
     return _result(assignment, best, cost)
 
 
@@ -120,11 +133,11 @@ def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, 
     return right / len(split)
 
 
-def _cost(assignment: Assignment, dataset: Dataset, feed: Feed, validations: int, started: float) -> Cost:
+def _cost(assignment: Assignment, dataset: Dataset, feed: Feed, validations: int) -> Cost:
     plan, examples = assignment.blueprint, feed.per_visit * validations
     validated = len(dataset.validation) * validations
     flops = training_flops(plan, plan.hyperparameters.image_size, examples=examples, validation_examples=validated)
-    return Cost(time.monotonic() - started, examples, flops)
+    return Cost(examples=examples, flops=flops)
 
 
 def _result(assignment: Assignment, best: _Best, cost: Cost) -> Trained:

@@ -1,6 +1,6 @@
 """Baselines through the same code as the search: what a task reaches without it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -81,7 +81,7 @@ def train_baseline(
         test_accuracy=tested.accuracy,
         n_parameters=best.path.n_parameters,
         hyperparameters=best.path.hyperparameters.to_dict(),
-        cost=_total([outcome.cost for _, outcome in sorted(outcomes.items())]),
+        cost=sum((outcome.cost for _, outcome in sorted(outcomes.items())), Cost()),
     )
 
 
@@ -99,7 +99,3 @@ def _candidates(plan: Plan, root: Path, loaded: LoadedTask) -> list[Candidate]:
         position = (plan.seed, task.name, kind.name, again) if again else (plan.seed, task.name, kind.name)
         found.append(Candidate(task.name, root.id, edits, derive(*position)))
     return found
-
-
-def _total(costs: Sequence[Cost]) -> Cost:
-    return Cost(sum(c.seconds for c in costs), sum(c.examples for c in costs), sum(c.flops for c in costs))

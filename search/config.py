@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from mutant.assignment import Training
 from mutant.rules import MutationRules
+from mutant.search.budget import Budget, budget_of, run_budget
 from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
 from mutant.search.scoring import Scale
 from mutant.tasks.errors import UserError, nearest
@@ -15,11 +16,12 @@ from mutant.tasks.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the result of a run but a budget of time that runs out; nothing that does not (workers).
+    """Everything that decides the result of a run but a budget of wall time that runs out; nothing that does not.
 
     `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
     `start` holds the hyperparameters that the root's children start from instead of the defaults; `later_scales` the
-    penalties that a resumed run was given, each with the first segment that has them.
+    penalties that a resumed run was given, each with the first segment that has them; `budget` what all children of
+    the run may take; `halving` the eta of the early stopping of hopeless children (None: off).
     """
 
     tasks: tuple[str, ...]
@@ -36,6 +38,8 @@ class RunConfig:
     baseline: bool = False
     start: Mapping[str, float] = field(default_factory=dict[str, float])
     later_scales: tuple[tuple[int, Scale], ...] = ()
+    budget: Budget | None = None
+    halving: int | None = None
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -58,6 +62,7 @@ class RunConfig:
         values["rules"] = MutationRules(**_tuples(values["rules"]))
         values["scale"] = Scale(**values["scale"])
         values["later_scales"] = tuple((first, Scale(**scale)) for first, scale in values.get("later_scales", ()))
+        values["budget"] = budget_of(values)
         return RunConfig(**values)
 
 
@@ -92,6 +97,8 @@ class Settings:
     first_children: FirstChildren | None = None
     cross_task: bool | None = None
     mutable: tuple[str, ...] | None = None
+    halving: int | None = None
+    budget: str | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -115,6 +122,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "compute_factor": (1e-9, 1.0),
     "mutation_probability": (0.0, 1.0),
     "reach": (0, 1_000),
+    "halving": (0, 1_000),
     "seed": (0, 2**63 - 1),
 }
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
@@ -163,12 +171,18 @@ def _value(key: str, value: Any, where: str) -> Any:
         return value
     if key == "mutable":
         return _mutable(value, where)
+    if key == "budget":
+        if not isinstance(value, str):
+            raise UserError(f"budget in {where} must be a text such as '40children', not {value!r}.")
+        return run_budget(value).text
     low, high = _BOUNDS[key]
     wanted, words = ((int, float), "a number") if isinstance(low, float) else (int, "a whole number")
     if isinstance(value, bool) or not isinstance(value, wanted):
         raise UserError(f"{key} in {where} must be {words}, not {value!r}.")
     if not low <= value <= high:
         raise UserError(f"{key} = {value} in {where} is out of range: {low:g} to {high:g}.")
+    if key == "halving" and value == 1:
+        raise UserError(f"halving = 1 in {where} would keep every child.", hint="Nearest: 2. 0 switches it off.")
     return value
 
 
@@ -219,6 +233,8 @@ def run_config(
         cross_task=True if checked.cross_task is None else checked.cross_task,
         baseline=baseline,
         start=dict(preset.start),
+        budget=None if checked.budget is None else run_budget(checked.budget),
+        halving=(preset.halving if checked.halving is None else checked.halving) or None,
     )
 
 
@@ -242,6 +258,8 @@ def settings_of(config: RunConfig) -> Settings:
         first_children=config.first_children,
         cross_task=config.cross_task,
         mutable=rules.mutable,
+        halving=config.halving or 0,
+        budget=None if config.budget is None else config.budget.text,
     )
 
 

@@ -9,7 +9,7 @@ from mutant.activations.limits import CacheLimits
 from mutant.answers import Answers, Images, answer
 from mutant.assignment import Assignment, Training
 from mutant.blueprint import Blueprint
-from mutant.component import Arrays, Component
+from mutant.component import Arrays, Component, Spec
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Candidate, Path
@@ -17,13 +17,20 @@ from mutant.path import Candidate, Path
 
 @dataclass(frozen=True)
 class Work:
-    """One candidate to train: plain values, which say by digest what else is needed."""
+    """One candidate to train: plain values, which say by digest what else is needed. `stop_below`: see `Assignment`."""
 
     candidate: Candidate
     blueprint: Blueprint
     training: Training
     wanted: tuple[tuple[str, ...], ...] = ()
     """Frozen prefixes that others of the generation have, with the same data."""
+    stop_below: tuple[float | None, ...] = ()
+
+    def assignment(self, components: Mapping[str, Component], traces: Mapping[str, Arrays]) -> Assignment:
+        """This work with what it needs at hand."""
+        return Assignment(
+            self.candidate, self.blueprint, components, traces, self.training, self.wanted, self.stop_below
+        )
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -49,6 +56,9 @@ class Work:
         return self.candidate.task, self.blueprint.hyperparameters.image_size
 
 
+Chain = tuple[tuple[Spec, ...], int]
+"""The components of a path by their specs, bottom first, and the image size in pixels."""
+Flops = tuple[float, ...]
 Begun = Callable[[int, str], None]
 """Hears that a worker begins to train the candidate of an index; again when it begins anew elsewhere."""
 
@@ -81,6 +91,10 @@ class Evaluator(Protocol):
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         """Logits of a path for prepared images [n, S, S, 3], computed where the training is."""
+        ...
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        """Forward FLOPs per image of each component of each chain, counted where the training is (`mutant.cost`)."""
         ...
 
     def close(self) -> None: ...
@@ -116,14 +130,18 @@ class InProcessEvaluator:
             except MemoryError as error:
                 yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
                 continue
-            assignment = Assignment(item.candidate, item.blueprint, components, traces, item.training, item.wanted)
             for after in (work[later] for later in order[place + 1 : place + 2]):
                 if after.dataset == item.dataset:
                     self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
-            yield index, train(assignment, dataset, self.cache)
+            yield index, train(item.assignment(components, traces), dataset, self.cache)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        from mutant.cost import component_flops
+
+        return tuple(component_flops(*chain) for chain in chains)
 
     def close(self) -> None:
         self.cache.close()

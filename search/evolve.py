@@ -7,36 +7,21 @@ interrupted and resumed run ends like an undisturbed one, with any number of wor
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 
 from mutant.blueprint import blueprint
-from mutant.position import Position
-from mutant.search.config import RunConfig
-from mutant.search.evaluator import Evaluator, Work
-from mutant.search.generation import plan_generation
+from mutant.search.evaluator import Work
 from mutant.search.golden import golden_outputs
+from mutant.search.halving import stop_below
+from mutant.search.planning import plan, spent_by_run
 from mutant.search.population import Population
-from mutant.search.progress import ChildFinished, GenerationFinished, Listener, SegmentFinished, SegmentStarted, silent
+from mutant.search.progress import BudgetSpent, ChildFinished, GenerationFinished, SegmentFinished, SegmentStarted
 from mutant.search.retention import best_path
 from mutant.search.scoring import score_of
+from mutant.search.setup import Search
 from mutant.search.sharing import sharing
-from mutant.search.supply import StoreSupply
-from mutant.storage.records import CandidateRecord, Planned, Run, Segment
+from mutant.storage.records import CandidateRecord, Segment
 from mutant.storage.refusals import Late
-from mutant.storage.store import Store
-
-
-@dataclass(frozen=True)
-class Search:
-    """What the loop works with. `deadline` is a `time.monotonic()` after which a segment starts no new generation."""
-
-    store: Store
-    run: Run
-    config: RunConfig
-    evaluator: Evaluator
-    supply: StoreSupply
-    listener: Listener = silent
-    deadline: float | None = None
 
 
 def evolve(search: Search, measure: Callable[[], None] = lambda: None) -> None:
@@ -61,18 +46,43 @@ def evolve_segment(search: Search, segment: Segment) -> None:
     generation = 0
     while population.children < search.config.children:
         if generation and _out_of_time(search):
-            cut = {"task": segment.task, "segment": segment.index, "children": population.children}
-            search.store.record_event(search.run.id, "budget ran out", cut)
+            _cut_short(search, segment, population)
             break
-        population = evolve_generation(search, segment, generation, population)
+        before, population = population, evolve_generation(search, segment, generation, population)
+        if population is before:
+            _cut_short(search, segment, population)
+            break
         generation += 1
     _finish(search, segment, population)
 
 
+def _cut_short(search: Search, segment: Segment, population: Population) -> None:
+    """Tell that a budget ends the segment before it had all its children, with what was spent until now."""
+    budget, spent = search.config.budget, spent_by_run(search, segment)
+    if _out_of_time(search) or budget is None:
+        allowed = search.allowed or 0.0
+        told = BudgetSpent(segment.task, "seconds", allowed, allowed + time.monotonic() - (search.deadline or 0.0))
+    else:
+        told = BudgetSpent(segment.task, budget.unit, budget.amount, budget.spent(spent))
+    place = {"task": segment.task, "segment": segment.index, "children": population.children}
+    used = {"unit": told.unit, "budget": told.budget, "spent": told.spent, "run_spent": asdict(spent)}
+    search.store.record_event(search.run.id, "budget ran out", place | used)
+    search.listener(told)
+
+
 def evolve_generation(search: Search, segment: Segment, generation: int, population: Population) -> Population:
-    """Draw a generation's children against the pool, train those that are open, and let the good ones join."""
-    records = _of_generation(search, segment, generation) or _plan(search, segment, generation, population)
-    _train(search, segment, [record for record in records if record.is_open])
+    """Draw a generation's children against the pool, train those that are open, and let the good ones join.
+
+    The population itself when the budget has no room for a child.
+    """
+    records = _of_generation(search, segment, generation)
+    if not records:
+        planned = plan(search, segment, generation, population)
+        if not planned:
+            return population
+        search.store.plan_generation(segment.key, generation, planned)
+        records = _of_generation(search, segment, generation)
+    _train(search, segment, generation, [record for record in records if record.is_open])
     records = _of_generation(search, segment, generation)
     children = [search.store.path(record.path) for record in records if record.path is not None]
     after = population.after(children, records, search.config.scale)
@@ -83,36 +93,13 @@ def evolve_generation(search: Search, segment: Segment, generation: int, populat
     return after
 
 
-def _plan(search: Search, segment: Segment, generation: int, population: Population) -> Sequence[CandidateRecord]:
-    config = search.config
-    children = plan_generation(
-        population.pool,
-        search.store,
-        config,
-        Position(config.seed, segment.task, segment.visit, generation),
-        classes=len(search.store.task(segment.task).class_names),
-        size=min(config.generation_size, config.children - population.children),
-        given=population.given,
-    )
-    planned = [
-        Planned(
-            index,
-            child.candidate,
-            child.blueprint.hyperparameters,
-            dict(child.blueprint.probabilities),
-            pool_version=population.pool.version,
-        )
-        for index, child in enumerate(children)
-    ]
-    search.store.plan_generation(segment.key, generation, planned)
-    return _of_generation(search, segment, generation)
-
-
-def _train(search: Search, segment: Segment, records: Sequence[CandidateRecord]) -> None:
+def _train(search: Search, segment: Segment, generation: int, records: Sequence[CandidateRecord]) -> None:
     """Train and commit: one transaction per outcome, so whatever happens next, this child's time is not lost."""
     store, training = search.store, search.config.training
+    earlier = [record for record in store.candidates(segment.key) if record.generation < generation]
+    bounds = stop_below(earlier, search.config.halving, training.validations)
     plans = [blueprint(store.ancestors(record.parent), record.candidate.mutations) for record in records]
-    work = sharing([Work(r.candidate, plan, training) for r, plan in zip(records, plans, strict=True)])
+    work = sharing([Work(r.candidate, plan, training, (), bounds) for r, plan in zip(records, plans, strict=True)])
     attempts: dict[int, int] = {}
 
     def begun(index: int, worker: str) -> None:
@@ -127,7 +114,7 @@ def _train(search: Search, segment: Segment, records: Sequence[CandidateRecord])
         except Late as late:
             store.record_event(search.run.id, "late result rejected", {"reason": late.message})
             continue
-        search.listener(ChildFinished(segment.task, record.generation, record.child, outcome))
+        search.listener(ChildFinished(segment.task, generation, record.child, outcome, training.validations))
 
 
 def _finish(search: Search, segment: Segment, population: Population) -> None:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from mutant.activations.homes import run_home
 from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
-from mutant.search.evolve import Search
+from mutant.search.planning import expected_flops
+from mutant.search.prediction import Sizes
 from mutant.search.progress import Listener, Notice, silent
+from mutant.search.setup import Search
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
     check_address,
     choose_workers,
-    predicted_flops,
     ray_is_installed,
     start_evaluator,
 )
@@ -112,8 +113,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     """Everything the loop needs for `run`, with the workers running until the block ends."""
     config = RunConfig.from_dict(run.config)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
-    sizes = {name: len(task.train) for name, task in loaded.items()}
-    predicted = predicted_flops(config, store.root(), sizes)
+    predicted = expected_flops(store, config, {name: Sizes.of(task.task) for name, task in loaded.items()})
     crew = choose_workers(engine.workers, predicted, address=engine.address)
     engine.told(crew)
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
@@ -124,7 +124,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
         with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
             if run.state == "open":
                 _record_engine(store, run, engine, crew)
-            yield Search(store, run, config, evaluator, supply, engine.listener, deadline)
+            yield Search(store, run, config, evaluator, supply, engine.listener, deadline, engine.budget)
 
 
 def home_name(store: Store, run: Run) -> str:

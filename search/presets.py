@@ -20,7 +20,7 @@ class Preset:
 
     `first_children`: muNet's first children of a segment clone each other task's best path unmutated, newest first.
     `scale_factor` is s and `compute_factor` s_c of the score, per the root's own parameters and forward FLOPs.
-    `start` overrides the hyperparameters' defaults.
+    `start` overrides the hyperparameters' defaults. `halving` is the eta of early stopping; 0: off.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Preset:
     compute_factor: float = 1.0
     first_children: FirstChildren = "sampled"
     start: Mapping[str, float] = field(default_factory=dict[str, float])
+    halving: int = 0
 
 
 PRESETS: Mapping[str, Preset] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mutant.outcome import Outcome
 from mutant.path import Path
+from mutant.search.budget import Unit
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class ChildFinished:
     generation: int
     child: int
     outcome: Outcome
+    validations: int
+    """As many as a child has unless it is stopped early."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class GenerationFinished:
     retained: int
     best: Path | None
     best_score: float
+
+
+@dataclass(frozen=True)
+class BudgetSpent:
+    """A segment ends before it had all its children: of `budget` (in its `unit`) the run or call took `spent`."""
+
+    task: str
+    unit: Unit
+    budget: float
+    spent: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Notice:
     text: str
 
 
-Progress = Notice | SegmentStarted | ChildFinished | GenerationFinished | SegmentFinished
+Progress = Notice | SegmentStarted | ChildFinished | GenerationFinished | BudgetSpent | SegmentFinished
 Listener = Callable[[Progress], None]
 
 

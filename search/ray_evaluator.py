@@ -25,7 +25,7 @@ from mutant.component import Arrays, Component
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
-from mutant.search.evaluator import Begun, Supply, Work, trie_order, unheard
+from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, trie_order, unheard
 from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
@@ -95,10 +95,13 @@ class Worker:
         return answer(path, components, images)
 
     def _unpacked(self, parcel: Parcel) -> tuple[Assignment, Dataset]:
-        work = parcel.work
-        parts = (self._get(parcel.components), self._get(parcel.traces))
-        assignment = Assignment(work.candidate, work.blueprint, *parts, work.training, work.wanted)
-        return assignment, self._held.get(work.dataset, partial(ray.get, parcel.dataset))
+        assignment = parcel.work.assignment(self._get(parcel.components), self._get(parcel.traces))
+        return assignment, self._held.get(parcel.work.dataset, partial(ray.get, parcel.dataset))
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        from mutant.cost import component_flops
+
+        return tuple(component_flops(*chain) for chain in chains)
 
     def _get(self, references: Mapping[str, Any]) -> dict[str, Any]:
         """Values by key; those that are not at hand come from the object store, without a copy."""
@@ -246,9 +249,19 @@ class RayEvaluator:
         return self._references[key]
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
+        return self._asked(lambda actor: actor.answer.remote(path, components, images))
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        """Counted by every worker, for all of them will need JAX and these counts; the first one's answer is taken."""
+        for actor in self._actors[1:]:
+            actor.flops.remote(chains)
+        return self._asked(lambda actor: actor.flops.remote(chains))
+
+    def _asked(self, call: Callable[[Any], Any]) -> Any:
+        """What the first worker answers to a call, or the one in its place when it dies."""
         for attempt in range(ATTEMPTS):
             try:
-                return ray.get(self._actors[0].answer.remote(path, components, images))
+                return ray.get(call(self._actors[0]))
             except ActorDiedError:
                 self._replace(0)
                 if attempt + 1 == ATTEMPTS:

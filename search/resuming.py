@@ -1,4 +1,4 @@
-"""What may change when a run is resumed: who works it off and for how long, and the penalties of segments to come.
+"""What may change when a run is resumed: who works it off, its budget, and the penalties of segments to come.
 
 Everything else decided the children that are committed, so a change of it would leave a run that no settings explain.
 """
@@ -6,6 +6,7 @@ Everything else decided the children that are committed, so a change of it would
 from dataclasses import replace
 from typing import Any, cast
 
+from mutant.search.budget import run_budget
 from mutant.search.config import RunConfig, Settings, settings_of
 from mutant.storage.records import Run
 from mutant.storage.store import Store
@@ -16,10 +17,13 @@ _ALLOWED = (
     "On resume may change: --workers, --ray-address, --budget, --cache-memory, --cache-disk, --no-cache, and for "
     "segments that have not begun --scale-factor and --compute-factor."
 )
+BUDGET = "budget"
 
 
 def changed(store: Store, run: Run, settings: Settings) -> Run:
-    """The run with other penalties for its later segments, where `settings` ask for them; written with an event.
+    """The run with another budget, and other penalties for its later segments, where `settings` ask for them.
+
+    What changes is written with an event.
 
     Raises `UserError` for a setting that differs from the run's own and may not change.
     """
@@ -28,7 +32,7 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
     own = settings_of(config.of_segment(begun)).given()
     different = {name: value for name, value in settings.given().items() if value != own.get(name)}
     for name, value in different.items():
-        if name not in PENALTIES:
+        if name not in (*PENALTIES, BUDGET):
             option = name.replace("_", "-")
             raise UserError(
                 f"--{option} {_text(value)}: run {run.id} began with {option} {_text(own.get(name))}, and the children "
@@ -37,6 +41,10 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
             )
     if not different:
         return run
+    told = {name: {"from": own.get(name), "to": value} for name, value in different.items()}
+    config = replace(config, budget=run_budget(settings.budget) if settings.budget else config.budget)
+    if not different.keys() & set(PENALTIES):
+        return store.change_run(run.id, config.to_dict(), told)
     if begun == len(run.segments):
         raise UserError(
             f"Every segment of run {run.id} has begun, and a segment keeps its penalties to its end.",
@@ -49,7 +57,6 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
         compute_factor=different.get("compute_factor", scale.compute_factor),
     )
     later = (*((first, old) for first, old in config.later_scales if first != begun), (begun, after))
-    told = {name: {"from": own[name], "to": value} for name, value in different.items()}
     return store.change_run(run.id, replace(config, later_scales=later).to_dict(), {"segment": begun, **told})
 
 

@@ -2,34 +2,18 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from mutant.activations.limits import CacheLimits
-from mutant.path import Path
-from mutant.search.config import RunConfig
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
+from mutant.search.prediction import FLOPS_PER_SECOND
 from mutant.tasks.errors import UserError, missing_extra
 
 RAY_START_SECONDS = 12.0
 """Time from nothing to two warm workers, measured on 2 cores (Ray 2.60)."""
 MOST_WORKERS = 4_096
-FLOPS_PER_SECOND = 20e9
-"""Training rate of one core that the prediction assumes; only the choice between one worker and several rests on it."""
-
-
-def predicted_flops(config: RunConfig, root: Path, examples: Mapping[str, int]) -> float:
-    """A rough count of the FLOPs that a run will train with; `examples` holds the train split's size by task.
-
-    A child of the rules' reach trains that share of the root on average, without reach half of it; a step costs three
-    forwards (arXiv 2204.02311, appendix B counts so).
-    """
-    reach = config.rules.reach
-    share = 0.5 if reach is None else min(1.0, reach / max(1, root.depth))
-    training = config.training
-    seen = sum(min(examples[task], training.examples_per_validation) for task in config.segments)
-    return 3 * share * root.flops * seen * training.validations * config.children
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Candidates as rows: what was planned and what became of it; a resumed run goes on at the first one still open."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
@@ -13,6 +14,7 @@ from mutant.path import Candidate
 from mutant.storage import paths
 from mutant.storage.births import NewPath, write_path
 from mutant.storage.checks import checked
+from mutant.storage.costs import cost_of
 from mutant.storage.records import OPEN, CandidateRecord, Planned, SegmentKey, now
 from mutant.storage.refusals import Conflict, Late
 from mutant.storage.runs import check_open
@@ -58,11 +60,10 @@ def _queued(segment: SegmentKey, generation: int, planned: Planned, parents: Map
         "probabilities": dict(planned.probabilities),
         "pool_version": planned.pool_version,
         "predicted_seconds": planned.predicted_seconds,
+        "predicted_flops": planned.predicted_flops,
         "state": "QUEUED",
         "validations": [],
-        "seconds": 0.0,
-        "examples": 0,
-        "flops": 0.0,
+        **asdict(Cost()),
         "planned_at": now(),
     }
 
@@ -108,6 +109,7 @@ def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
                     row.probabilities,
                     row.pool_version,
                     row.predicted_seconds,
+                    row.predicted_flops,
                 )
             ),
             state=row.state,
@@ -116,7 +118,7 @@ def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
             validations=tuple(row.validations),
             failure=row.failure,
             reason=row.reason,
-            cost=checked(Cost(row.seconds, row.examples, row.flops)),
+            cost=cost_of(row),
             attempt=row.attempt,
             worker=row.worker,
             committed_at=row.committed_at,
@@ -163,12 +165,7 @@ def commit(
         _check_same(connection, record, outcome)
         return
     check_open(connection, segment)
-    values: dict[str, Any] = {
-        "seconds": outcome.cost.seconds,
-        "examples": outcome.cost.examples,
-        "flops": outcome.cost.flops,
-        "committed_at": now(),
-    }
+    values: dict[str, Any] = {**asdict(outcome.cost), "committed_at": now()}
     if isinstance(outcome, Failed):
         values |= {"state": "FAILED", "failure": outcome.kind, "reason": outcome.reason.replace("\0", "\\0")}
     else:

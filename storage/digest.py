@@ -1,8 +1,8 @@
 """The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
 
 It covers the bytes of all weights, wherever they lie, and every row but the log of events and the leases, and in the
-rows everything but times, costs in seconds, the wording of failures, and the order of arrival (the keys inside the
-database).
+rows everything but times, costs in seconds, compilations, the wording of failures, and the order of arrival (the keys
+inside the database).
 """
 
 import hashlib
@@ -64,7 +64,9 @@ def _run(run: Run) -> list[Any]:
 
 def _candidate(record: CandidateRecord) -> list[Any]:
     place = [record.segment.run, record.segment.index, record.generation, record.child]
-    planned = [record.hyperparameters.to_dict(), record.planned.probabilities, record.planned.pool_version]
+    plan = record.planned
+    planned: list[Any] = [record.hyperparameters.to_dict(), plan.probabilities, plan.pool_version]
+    planned += [] if plan.predicted_flops is None else [plan.predicted_flops]  # none in systems of older versions
     state = "QUEUED" if record.is_open else record.state
     outcome = [state, record.path, record.validations, record.failure, _cost(record.cost)]
     return ["candidate", place, record.candidate.id, planned, outcome]
@@ -104,4 +106,5 @@ def _content(connection: Connection) -> Iterator[list[Any]]:
 
 
 def _cost(cost: Cost) -> dict[str, Any]:
-    return {name: value for name, value in asdict(cost).items() if "seconds" not in name}
+    """The parts of a cost that do not depend on the machine and on what its caches held."""
+    return {"examples": cost.examples, "flops": cost.flops}

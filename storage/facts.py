@@ -1,14 +1,15 @@
 """What is found out about paths later: golden outputs, accuracies, baselines, and the log of events."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from mutant.outcome import Cost
 from mutant.storage import weights
 from mutant.storage.catalog import task_key
 from mutant.storage.checks import checked
+from mutant.storage.costs import cost_of
 from mutant.storage.paths import path_key
 from mutant.storage.records import Baseline, Evaluation, Event, Golden, now
 from mutant.storage.schema import BaselineRow, EvaluationRow, EventRow, GoldenRow, PathRow, TaskRow
@@ -86,9 +87,7 @@ def write_baseline(connection: Connection, baseline: Baseline) -> None:
         test_accuracy=baseline.test_accuracy,
         n_parameters=baseline.n_parameters,
         hyperparameters=dict(baseline.hyperparameters),
-        seconds=baseline.cost.seconds,
-        examples=baseline.cost.examples,
-        flops=baseline.cost.flops,
+        **asdict(baseline.cost),
         at=baseline.at,
     )
     connection.execute(row)
@@ -111,7 +110,7 @@ def load_baselines(connection: Connection, task: str | None = None) -> tuple[Bas
                 test_accuracy=row.test_accuracy,
                 n_parameters=row.n_parameters,
                 hyperparameters=row.hyperparameters,
-                cost=checked(Cost(row.seconds, row.examples, row.flops)),
+                cost=cost_of(row),
                 at=row.at,
             )
         )

@@ -86,8 +86,9 @@ class Run:
 class Planned:
     """A child that a generation is about to train: known before, so that a resumed run finds the same one.
 
-    `pool_version` names the pool's snapshot that its parent was drawn from; `predicted_seconds` is a guess and takes
-    no part in comparing plans.
+    `pool_version` names the pool's snapshot that its parent was drawn from. `predicted_flops` is what its training
+    will be counted with; `predicted_seconds` is a guess that depends on the machine and takes no part in comparing
+    plans. None: nobody predicted it.
     """
 
     child: int
@@ -96,6 +97,7 @@ class Planned:
     probabilities: Mapping[str, float] = field(default_factory=dict[str, float])
     pool_version: str = ""
     predicted_seconds: float | None = field(default=None, compare=False)
+    predicted_flops: float | None = None
 
     @property
     def parent(self) -> str:

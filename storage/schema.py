@@ -235,6 +235,7 @@ class CandidateRow(Base):
     probabilities: Mapped[dict[str, Any]]
     pool_version: Mapped[str] = mapped_column(Name)
     predicted_seconds: Mapped[float | None]
+    predicted_flops: Mapped[float | None]
     state: Mapped[str] = mapped_column(String(16))
     path_key: Mapped[int | None] = mapped_column(ForeignKey("paths.key"), unique=True)
     validations: Mapped[list[Any]]
@@ -243,6 +244,10 @@ class CandidateRow(Base):
     seconds: Mapped[float]
     examples: Mapped[int] = mapped_column(BigInteger)
     flops: Mapped[float]
+    device_seconds: Mapped[float] = mapped_column(server_default="0")
+    wait_seconds: Mapped[float] = mapped_column(server_default="0")
+    compile_seconds: Mapped[float] = mapped_column(server_default="0")
+    compilations: Mapped[int] = mapped_column(server_default="0")
     token: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(server_default="0")
     worker: Mapped[str | None] = mapped_column(Name)
@@ -308,6 +313,10 @@ class BaselineRow(Base):
     seconds: Mapped[float]
     examples: Mapped[int] = mapped_column(BigInteger)
     flops: Mapped[float]
+    device_seconds: Mapped[float] = mapped_column(server_default="0")
+    wait_seconds: Mapped[float] = mapped_column(server_default="0")
+    compile_seconds: Mapped[float] = mapped_column(server_default="0")
+    compilations: Mapped[int] = mapped_column(server_default="0")
     at: Mapped[datetime]
 
 

@@ -79,7 +79,7 @@ def new_store(where: FilePath | str, *tasks: str, seed: int = 0) -> Store:
 def planned(task: str, parent: Path, child: int, seed: int = 0, mutations: tuple[Mutation, ...] = MUTATIONS) -> Planned:
     candidate = Candidate(task, parent.id, mutations, derive(seed, task, parent.id, child))
     probabilities = {**parent.probabilities, "clone norm": 0.12}
-    return Planned(child, candidate, Hyperparameters(momentum=None, image_size=SIZE), probabilities, "pool-1", 1.5)
+    return Planned(child, candidate, Hyperparameters(momentum=None, image_size=SIZE), probabilities, "pool-1", 1.5, 2e9)
 
 
 def trained(

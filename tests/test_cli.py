@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from mutant import __version__
 from mutant.cli import system
 from mutant.cli.main import app, run
-from mutant.cli.words import count, duration, listed, parse_duration, percent
-from mutant.tasks.errors import UserError
+from mutant.cli.words import count, duration, listed, percent
 
 HEAVY = ("jax", "flax", "optax", "ray", "sqlalchemy", "alembic", "numpy", "PIL", "matplotlib", "sklearn", "skimage")
 COMMANDS = {
@@ -135,20 +134,6 @@ def test_a_presets_every_setting_can_be_set(tmp_path: Path) -> None:
     for name in ("children", "generation_size", "visits", "validations", "batch", "reach", "scale_factor"):
         assert name in json.dumps(done("presets", "--json").json)
         assert f"--{name.replace('_', '-')}" in shown
-
-
-@given(st.floats(0.1, 1e6), st.sampled_from(["s", "m", "h", ""]))
-def test_durations_are_read(number: float, unit: str) -> None:
-    text = f"{number:.3f}"
-    assert parse_duration(text + unit) == pytest.approx(float(text) * {"s": 1, "": 1, "m": 60, "h": 3600}[unit])
-
-
-@given(st.text(max_size=12))
-def test_any_other_duration_is_refused(text: str) -> None:
-    try:
-        assert parse_duration(text) > 0
-    except UserError as error:
-        assert error.hint is not None
 
 
 @given(st.floats(0, 1e12))

@@ -110,7 +110,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
 
 
 SETTABLE = "children generation-size visits validations examples-per-validation batch scale-factor compute-factor"
-OTHERS = "mutation-probability reach preset config workers budget ray-address nonsense json"
+OTHERS = "mutation-probability reach halving preset config workers budget ray-address nonsense json"
 OPTIONS = st.sampled_from([f"--{name}" for name in f"{SETTABLE} {OTHERS}".split()])
 ARGUMENTS = st.lists(st.tuples(OPTIONS, st.text(max_size=6) | JUNK.map(str)), min_size=1, max_size=3)
 

@@ -115,6 +115,8 @@ def value(preset: Preset, key: str) -> str:
             return "all" if preset.rules.reach is None else str(preset.rules.reach)
         case "validations" | "examples_per_validation" | "batch":
             return f"{getattr(preset.training, key):,}"
+        case "halving":
+            return str(preset.halving) if preset.halving else "0 (off)"
         case "always cloned":
             return ", ".join(("head", *preset.rules.always_cloned))
         case "augmentation and image size":
@@ -127,8 +129,8 @@ def value(preset: Preset, key: str) -> str:
 
 PRESET_KEYS = (
     "children", "generation_size", "visits", "examples_per_validation", "validations", "batch", "scale_factor",
-    "compute_factor", "mutation_probability", "reach", "first_children", "always cloned", "augmentation and image size",
-    "momentum inherited",
+    "compute_factor", "mutation_probability", "reach", "first_children", "halving", "always cloned",
+    "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 
 

@@ -63,6 +63,7 @@ FROZEN = {
     "0001": "9a75ff8d4693e962280cbeeec1f7576cbddeac3027f94845c31076b03416ab03",
     "0002": "f61bf276604071e17db70f1892e5234784dfee40167426482af8eba2f208c144",
     "0003": "8f25315f5d6905c7d393add3954a034f78b862e13f6a273af681d252fec5761d",
+    "0004": "8f25315f5d6905c7d393add3954a034f78b862e13f6a273af681d252fec5761d",
 }
 """Digests of the databases in `frozen/`, one of each revision but the newest, as that revision's program told them."""
 

@@ -156,7 +156,7 @@ class _Kept:
     """The module's evaluator, which one run must not close."""
 
     def __init__(self, evaluator):
-        self.train, self.answer = evaluator.train, evaluator.answer
+        self.train, self.answer, self.flops = evaluator.train, evaluator.answer, evaluator.flops
 
     def close(self):
         pass
