@@ -1,9 +1,16 @@
-"""nice .venv/bin/python -m benchmarks.activations        # about a minute on one core
+"""What keeping activations of frozen prefixes saves in a generation, and that it stays within its budget.
+
+    .venv/bin/python benchmarks/activations.py
 
 A generation of eight children of a ViT of 8 blocks (random weights: the work is what counts) on 1,024 images, whose
 frozen prefixes share their lower parts: without activations kept, with a cache too small for all of them, and with
-one that has room. Memory and files held are read while the children train and compared with the budget, and every
-child must end with the same bytes in all three.
+one that has room. What lies in the cache's directories is read from the file system while the children train, and
+compared with the budget; every child must end with the same bytes in all three. About a minute on one core. Measured
+on a machine that was busy with other work:
+
+    none        14.61 s      9,216 rows computed     0.0 MiB in memory,   0.0 MiB in files of 0 and 0
+    too small    7.72 s      3,456 rows computed     5.6 MiB in memory,   4.3 MiB in files of 6 and 6
+    room         5.88 s      3,456 rows computed     9.9 MiB in memory,   0.0 MiB in files of 256 and 0
 """
 
 import json
@@ -90,7 +97,7 @@ def _split(name: str, n: int) -> Split:
 
 
 class Watch(threading.Thread):
-    """Reads, while it runs, how many bytes lie in the directories of a run: what the file system says, not the cache."""
+    """Reads, while it runs, how many bytes the file system says lie in the directories of a run."""
 
     def __init__(self, name: str) -> None:
         super().__init__(daemon=True)
@@ -158,7 +165,7 @@ def main() -> None:
     print("Every child ends with the same bytes in all three.")
     ratio = results["none"]["seconds"] / results["room"]["seconds"]
     small = results["none"]["seconds"] / results["too small"]["seconds"]
-    told = {"name": "activations", "ratio": round(ratio, 2), "goal": None, "baseline": "no activations kept"}
+    told = {"name": "activations", "ratio": round(ratio, 2), "goal": 2.0, "baseline": "no activations kept"}
     print(json.dumps({**told, "too_small_ratio": round(small, 2), "results": results}))
 
 
