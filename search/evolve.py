@@ -28,8 +28,8 @@ def evolve(search: Search, measure: Callable[[], None] = lambda: None) -> None:
     """Work off every open segment of the run, in order, `measure` what came of it, and finish the run."""
     size = search.store.root().hyperparameters.image_size
     waiting = [segment for segment in search.run.segments if segment.state != "finished"]
-    for segment, after in zip(waiting, [*waiting[1:], None], strict=True):
-        if after is not None:
+    for place, segment in enumerate(waiting):
+        for after in waiting[place + 1 : place + 2]:
             search.supply.expect(after.task, size)
         evolve_segment(search, segment)
     measure()

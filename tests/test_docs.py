@@ -113,7 +113,7 @@ def value(preset: Preset, key: str) -> str:
             return f"{preset.rules.start} ({preset.rules.probability})"
         case "reach":
             return "all" if preset.rules.reach is None else str(preset.rules.reach)
-        case "validations" | "examples_per_validation" | "batch":
+        case "validations" | "examples_per_validation" | "batch" | "augmented_views":
             return f"{getattr(preset.training, key):,}"
         case "halving":
             return str(preset.halving) if preset.halving else "0 (off)"
@@ -128,9 +128,9 @@ def value(preset: Preset, key: str) -> str:
 
 
 PRESET_KEYS = (
-    "children", "generation_size", "visits", "examples_per_validation", "validations", "batch", "scale_factor",
-    "compute_factor", "mutation_probability", "reach", "first_children", "halving", "always cloned",
-    "augmentation and image size", "momentum inherited",
+    "children", "generation_size", "visits", "examples_per_validation", "validations", "batch",
+    "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "halving",
+    "always cloned", "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 
 

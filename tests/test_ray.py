@@ -6,15 +6,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray.cloudpickle
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
 from tiny import CLASSES, stripes, world
 
 from mutant import backend
+from mutant.activations.cache import ActivationCache
+from mutant.activations.homes import home_of
+from mutant.activations.limits import OFF, CacheLimits
 from mutant.assignment import Training
 from mutant.mutation import NewHead, SetHyperparameter
 from mutant.outcome import Failed, Trained
+from mutant.prefix import Prefix
 from mutant.search.evaluator import InProcessEvaluator, Work
 from mutant.search.growth import begin
 from mutant.search.progress import ChildFinished
@@ -131,6 +136,22 @@ def test_an_error_in_a_worker_is_a_failed_child_with_its_reason(evaluator):
     outcomes = dict(evaluator.train(work, Shelf(here, replace(stripes(key="no source"), augment=None))))
     assert isinstance(outcomes[0], Failed)
     assert "cannot be augmented" in outcomes[0].reason
+
+
+def test_a_worker_without_a_child_computes_what_the_others_will_read(evaluator):
+    here, data = world(), stripes(2_000, 24, key="idle")
+    work = here.assignment(here.root, [NewHead(CLASSES)], task="idle", training=Training(50, 20, 16))
+    item = Work(work.candidate, work.blueprint, work.training)
+    (outcome,) = dict(evaluator.train([item], Shelf(here, data))).values()
+    assert isinstance(outcome, Trained)
+    cache = ActivationCache(CacheLimits(), home_of(evaluator._home))
+    source = cache.source(Prefix.of(item.blueprint), here.components, data.train)
+    source.take(np.arange(2_000))
+    cache.close()
+    assert cache.computed_rows < 2_000 - 20 * 50, "more is kept than the child itself was shown"
+    alone = dict(InProcessEvaluator(OFF).train([item], Shelf(here, data)))[0]
+    assert isinstance(alone, Trained)
+    assert alone.path == outcome.path
 
 
 def test_a_run_on_ray_with_a_killed_worker_ends_like_an_undisturbed_one(tmp_path, tasks, evaluator, monkeypatch):

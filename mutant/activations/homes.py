@@ -112,13 +112,15 @@ def run_home(name: str) -> Generator[None]:
     """Keep the home of a run while the block lasts, and remove it with the run; leftovers of killed runs are swept."""
     home = home_of(name)
     sweep()
-    held: list[tuple[Path, int]] = []
+    held: list[int] = []
     with suppress(OSError):  # the caches tell about it when they cannot use it
-        held.append((home, occupy(home)))
+        held.append(occupy(home))
+        if SHARED_MEMORY.is_dir():
+            held.append(occupy(memory_of(home)))
     try:
         yield
     finally:
-        for _, descriptor in held:
+        for descriptor in held:
             os.close(descriptor)
         for directory in (home, memory_of(home)):
             remove_unused(directory, patience=2.0)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -94,12 +95,9 @@ class Node:
         except BaseException:
             os.close(self._descriptor)
             raise
+        weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._done: Flags = np.ndarray((rows,), np.bool_, self._map)
         self._values = np.ndarray((rows, *shape), self._dtype, self._map, self._start)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_map"):
-            os.close(self._descriptor)
 
     def done(self, rows: Indices) -> Flags:
         """Which of `rows` are there."""

@@ -31,6 +31,8 @@ class Ledger:
     files: Tier = field(default_factory=Tier)
     demotions: int = 0
     evictions: int = 0
+    in_memory: bool | None = None
+    """Whether the memory tier lies in memory, as its first user found that there is room."""
 
     def tier(self, name: str) -> Tier:
         return self.memory if name == MEMORY else self.files
@@ -40,7 +42,9 @@ class Ledger:
             place: {"clock": tier.clock, "held": {n: [e.n_bytes, e.density, e.credit] for n, e in tier.held.items()}}
             for place, tier in ((MEMORY, self.memory), (FILES, self.files))
         }
-        return json.dumps({**tiers, "demotions": self.demotions, "evictions": self.evictions})
+        return json.dumps(
+            {**tiers, "demotions": self.demotions, "evictions": self.evictions, "in_memory": self.in_memory}
+        )
 
     @staticmethod
     def from_text(text: str) -> "Ledger":
@@ -49,7 +53,7 @@ class Ledger:
             Tier(data[place]["clock"], {name: Entry(*values) for name, values in data[place]["held"].items()})
             for place in (MEMORY, FILES)
         )
-        return Ledger(memory, files, data["demotions"], data["evictions"])
+        return Ledger(memory, files, data["demotions"], data["evictions"], data["in_memory"])
 
 
 class Shelf:
@@ -61,7 +65,10 @@ class Shelf:
         self._directories = {FILES: home / FILES, MEMORY: home / MEMORY}
         try:
             self.budgets = dict(zip((MEMORY, FILES), limits.here(home), strict=True))
-            if self._memory_has_room():
+            with self.ledger() as ledger:
+                if ledger.in_memory is None:
+                    ledger.in_memory = self._memory_has_room()
+            if ledger.in_memory:
                 memory = memory_of(home)
                 self._occupied.append((memory, occupy(memory)))
                 self._directories[MEMORY] = memory
@@ -86,9 +93,7 @@ class Shelf:
         """Files in memory need a place for the whole budget; else they lie on disk, in the system's page cache."""
         if self.budgets[MEMORY] == 0:
             return False
-        return SHARED_MEMORY.is_dir() and (
-            memory_of(self.home).exists() or free_space(SHARED_MEMORY) >= self.budgets[MEMORY]
-        )
+        return SHARED_MEMORY.is_dir() and free_space(SHARED_MEMORY) >= self.budgets[MEMORY]
 
     @contextmanager
     def ledger(self) -> Generator[Ledger]:
