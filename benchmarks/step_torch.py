@@ -3,25 +3,24 @@
     .venv/bin/python -m pip install torch==2.13.0     (not a dependency; the benchmark says so when it is missing)
     taskset -c 0 .venv/bin/python benchmarks/step_torch.py [--repeats 5] [--only NAME]
 
-About 15 minutes on one core, most of it PyTorch's compiler. SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32,
-float32. PyTorch runs eagerly and through torch.compile; convolutions in both memory layouts; its best time counts.
-Losses and clipped gradients of the first step are compared before anything is timed. Time is CPU time of the process,
-so that neighbours on the machine disturb little; contenders take turns, the best of the repeats counts.
+About 15 minutes on one core, most of it PyTorch's compiler (`--eager` leaves it out). RESULT
+SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32, float32. PyTorch runs eagerly and
+through torch.compile, convolutions in both memory layouts; its best time counts. Losses and clipped gradients of the
+first step are compared before anything is timed. Time is CPU time of the process, so that neighbours on the machine disturb
+little; contenders take turns, the best of the repeats counts.
 """
 
 import argparse
 import importlib.util
 import json
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mutant import backend
+from training_program import with_worker_environment
 
-GOAL, STEPS, TOLERANCE, ROUNDING = 1.0, 16, 1e-2, 1e-6
+GOAL, TOLERANCE, ROUNDING = 1.0, 1e-2, 1e-6
 INSTALL = "PyTorch is not installed, so nothing is compared. Install it with: python -m pip install torch==2.13.0"
 
 Step = Callable[[int], None]
@@ -33,7 +32,7 @@ def main() -> None:
     if importlib.util.find_spec("torch") is None:
         print(INSTALL)
         return
-    _with_worker_environment()
+    with_worker_environment()
     from suffixes import suffixes
 
     ratios: dict[str, float] = {}
@@ -60,17 +59,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _with_worker_environment() -> None:
-    """Start again with the environment of a worker: it must be there before the process is."""
-    wanted = backend.worker_environment()
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
-
-
 def _measure(suffix: Any, repeats: int, *, compiled: bool) -> dict[str, list[float]]:
     """Seconds per step of every contender, one per repeat."""
-    contenders: dict[str, Step] = {"mutant": ours(suffix)}
-    contenders |= dict(theirs(suffix, compiled=compiled))
+    from training_program import STEPS, TrainingProgram
+
+    program = TrainingProgram(suffix)
+    contenders: dict[str, Step] = {"mutant": program.run}
+    contenders |= dict(theirs(suffix, program.first_step(), compiled=compiled))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for step in contenders.values():
         step(2)
@@ -85,50 +80,16 @@ def _measure(suffix: Any, repeats: int, *, compiled: bool) -> dict[str, list[flo
     return times
 
 
-def ours(suffix: Any) -> Step:
-    """This project's own program, several steps per call."""
-    import jax.numpy as jnp
-    import numpy as np
-    from suffixes import BATCH, EXAMPLES
-
-    from mutant.network import on_device
-    from mutant.sgd import State, Steps, epoch_program
-
-    program = epoch_program(suffix.specs)
-    parts = range(len(suffix.specs))
-    values = on_device([suffix.trained(i) for i in parts])
-    rest = on_device([suffix.fixed(i) for i in parts])
-    held = [State(values, [{n: jnp.zeros_like(a) for n, a in part.items()} for part in values])]
-    x, y = jnp.asarray(suffix.x), jnp.asarray(suffix.y)
-    rows = np.arange(EXAMPLES, dtype=np.int32).reshape(-1, BATCH)
-
-    def steps(rate: float, count: int) -> Steps:
-        order = np.arange(count) % len(rows)
-        return Steps(rows[order], np.ones((count, BATCH), np.float32), np.full(count, rate, np.float32))
-
-    def run(count: int) -> None:
-        for start in range(0, count, STEPS):
-            now = steps(1e-3, min(STEPS, count - start))
-            held[0], losses = program(held[0], rest, x, y, now, jnp.float32(0.9), jnp.asarray(False))
-            losses.block_until_ready()
-
-    state, losses = program(held[0], rest, x, y, steps(0.0, 1), jnp.float32(0.9), jnp.asarray(False))
-    suffix_gradients[suffix.name] = float(losses[0]), state.momentum
-    return run
-
-
-suffix_gradients: dict[str, Any] = {}
-
-
-def theirs(suffix: Any, *, compiled: bool) -> Iterator[tuple[str, Step]]:
+def theirs(suffix: Any, first: Any, *, compiled: bool) -> Iterator[tuple[str, Step]]:
     ways = ("eager", "compiled") if compiled else ("eager",)
     layouts = ("", " channels last") if suffix.x.ndim == 4 else ("",)
     for way in ways:
         for layout in layouts:
-            yield f"torch {way}{layout}", _torch_step(suffix, compiled=way == "compiled", channels_last=bool(layout))
+            step = _torch_step(suffix, first, compiled=way == "compiled", channels_last=bool(layout))
+            yield f"torch {way}{layout}", step
 
 
-def _torch_step(suffix: Any, *, compiled: bool, channels_last: bool) -> Step:
+def _torch_step(suffix: Any, first: Any, *, compiled: bool, channels_last: bool) -> Step:
     import numpy as np
     from suffixes import BATCH, EXAMPLES
     from torch_layers import forward, from_torch, functional, to_torch, torch
@@ -167,7 +128,7 @@ def _torch_step(suffix: Any, *, compiled: bool, channels_last: bool) -> Step:
             gradient(number)
             optimizer.step()
 
-    ours_loss, ours_gradient = suffix_gradients[suffix.name]
+    ours_loss, ours_gradient = first
     theirs_loss = gradient(0).item()
     assert math.isclose(ours_loss, theirs_loss, rel_tol=1e-4), (suffix.name, ours_loss, theirs_loss)
     for kind, slot, part, mine in zip(kinds, suffix.slots, values, ours_gradient, strict=True):

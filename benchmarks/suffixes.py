@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mutant.component import Arrays, Spec, is_buffer
+from mutant.cost import chain_flops
 from mutant.families import family_module, initial
 from mutant.roots import find
 
@@ -23,6 +24,11 @@ class Suffix:
     trainable: frozenset[str]
     x: np.ndarray[Any, np.dtype[np.float32]]
     y: np.ndarray[Any, np.dtype[np.int32]]
+
+    @property
+    def flops(self) -> tuple[float, ...]:
+        """Forward FLOPs of each part for one row, by XLA's count."""
+        return chain_flops(self.specs, self.x.shape[1:], "float32")
 
     def trained(self, position: int) -> Arrays:
         """The arrays of one part that are trained; empty for a frozen one."""

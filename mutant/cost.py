@@ -26,7 +26,11 @@ def _component_cost(spec: Spec, shape: Shape, dtype: str) -> tuple[float, Shape,
 
 def component_flops(chain: Sequence[Spec], image_size: int) -> tuple[float, ...]:
     """Forward FLOPs of each component of a chain for one image of `image_size` pixels square (XLA cost analysis)."""
-    shape, dtype = (image_size, image_size, 3), "uint8"
+    return chain_flops(chain, (image_size, image_size, 3), "uint8")
+
+
+def chain_flops(chain: Sequence[Spec], shape: Shape, dtype: str) -> tuple[float, ...]:
+    """Forward FLOPs of each component of a chain or of a part of one, for one row of `shape` and `dtype`."""
     flops: list[float] = []
     for spec in chain:
         cost, shape, dtype = _component_cost(spec, shape, dtype)
