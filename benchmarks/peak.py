@@ -5,9 +5,10 @@
 About three minutes on one core. RESULT
 Forward: the inference programs at their one batch. Step: the training program, 16 steps per call. Segment: four
 children of the default preset on `sample:letters` from EfficientNet-Lite0, compiling, reading, validation, storing and
-the test included; its FLOPs are those that the system records (`mutant/cost.py`), which count a backward pass as two forward ones.
-A step's FLOPs are counted as they are computed: forward of every part; as much again for the gradient of the weights of
-each trained part, and for the gradient of the input of each part above the first trained one. Forward FLOPs are XLA's.
+the test included; its FLOPs are those that the system records (`mutant/cost.py`: a backward pass as two forward ones).
+A step's FLOPs: forward of every part; as much again for the gradient of the weights of each trained part, and for the
+gradient of the input of each part above the first trained one. That is a lower bound: all but the first layer of the
+first trained part have the gradient of their input computed, too. Forward FLOPs are XLA's count.
 The peak is float32 on a CPU and bfloat16 on GPU and TPU (`mutant/peak.py`); the best of several trials counts. On a CPU
 time is CPU time, of one thread, so that neighbours disturb little.
 """

@@ -6,8 +6,8 @@
 About 15 minutes on one core, most of it PyTorch's compiler (`--eager` leaves it out). RESULT
 SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32, float32. PyTorch runs eagerly and
 through torch.compile, convolutions in both memory layouts; its best time counts. Losses and clipped gradients of the
-first step are compared before anything is timed. Time is CPU time of the process, so that neighbours on the machine disturb
-little; contenders take turns, the best of the repeats counts.
+first step are compared before anything is timed. Time is CPU time of the process, so that neighbours disturb little;
+contenders take turns, the best of the repeats counts.
 """
 
 import argparse

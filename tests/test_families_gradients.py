@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mutant.families.attention import mix
 from mutant.families.common import gelu
@@ -17,7 +15,7 @@ from mutant.families.dense import product
 from mutant.families.normalisation import LayerNorm
 
 Formula = Callable[..., jax.Array]
-SIDES = st.integers(1, 5)
+SHAPES = [(1, 1), (2, 1), (3, 5)]
 
 
 def drawn(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
@@ -25,8 +23,8 @@ def drawn(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes]
 
 
-def assert_same_gradients(ours: Formula, plain: Formula, arguments: list[jax.Array], seed: int) -> None:
-    (weights,) = drawn(seed + 1, jax.eval_shape(plain, *arguments).shape)
+def assert_same_gradients(ours: Formula, plain: Formula, arguments: list[jax.Array]) -> None:
+    (weights,) = drawn(0, jax.eval_shape(plain, *arguments).shape)
 
     def summed(formula: Formula) -> Any:
         everything = tuple(range(len(arguments)))
@@ -50,32 +48,29 @@ def flax_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     return layer(x)
 
 
-@settings(max_examples=10, deadline=None)
-@given(rows=SIDES, tokens=SIDES, seed=st.integers(0, 999))
-def test_layer_norm(rows: int, tokens: int, seed: int) -> None:
-    x, scale, bias = drawn(seed, (rows, tokens, 24), (24,), (24,))
-    assert_same_gradients(layer_norm, flax_norm, [x, scale, bias], seed)
+@pytest.mark.parametrize(("rows", "tokens"), SHAPES)
+def test_layer_norm(rows: int, tokens: int) -> None:
+    x, scale, bias = drawn(1, (rows, tokens, 24), (24,), (24,))
+    assert_same_gradients(layer_norm, flax_norm, [x, scale, bias])
     np.testing.assert_array_equal(jax.jit(layer_norm)(x, scale, bias), jax.jit(flax_norm)(x, scale, bias))
 
 
-@settings(max_examples=10, deadline=None)
-@given(rows=SIDES, heads=SIDES, tokens=SIDES, seed=st.integers(0, 999))
-def test_attention(rows: int, heads: int, tokens: int, seed: int) -> None:
+@pytest.mark.parametrize(("heads", "tokens"), SHAPES)
+def test_attention(heads: int, tokens: int) -> None:
     def plain(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         scores = jnp.einsum("bhtd,bhsd->bhts", query, key) / np.sqrt(query.shape[-1])
         return jnp.einsum("bhts,bhsd->bhtd", jax.nn.softmax(scores), value)
 
-    assert_same_gradients(mix, plain, drawn(seed, *[(rows, heads, tokens, 8)] * 3), seed)
+    assert_same_gradients(mix, plain, drawn(2, *[(2, heads, tokens, 8)] * 3))
 
 
-@settings(max_examples=10, deadline=None)
-@given(leading=st.lists(SIDES, max_size=3), features=SIDES, width=SIDES, seed=st.integers(0, 999))
-def test_product(leading: list[int], features: int, width: int, seed: int) -> None:
-    arguments = drawn(seed, (*leading, features), (features, width))
-    assert_same_gradients(product, lambda x, kernel: x @ kernel, arguments, seed)
+@pytest.mark.parametrize("leading", [(), (4,), (2, 3), (2, 1, 3)])
+def test_product(leading: tuple[int, ...]) -> None:
+    arguments = drawn(3, (*leading, 5), (5, 2))
+    assert_same_gradients(product, lambda x, kernel: x @ kernel, arguments)
 
 
 def test_gelu_is_exact() -> None:
     x = jnp.linspace(-6, 6, 1001)
     np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), rtol=1e-5, atol=1e-6)
-    assert_same_gradients(gelu, lambda x: jax.nn.gelu(x, approximate=False), [x], 0)
+    assert_same_gradients(gelu, lambda x: jax.nn.gelu(x, approximate=False), [x])

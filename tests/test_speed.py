@@ -41,7 +41,7 @@ def test_efforts_are_the_sums_of_what_was_committed(tmp_path: FilePath) -> None:
 def test_the_report_of_a_system(tmp_path: FilePath) -> None:
     with new_store(tmp_path, "a") as store:
         grow(store, "a")
-        db = store.url.render_as_string() if hasattr(store, "url") else str(tmp_path / "m.db")
+    db = tmp_path / "mutant.db"
     found = done("report", "speed", "--db", db, "--json").json
     assert [(s["task"], s["children"]) for s in found["speeds"]] == [("a", 2), ("all", 2)]
     assert found["speeds"][0]["share"] == found["speeds"][0]["flops_per_second"] / found["peak"]["flops_per_second"]
