@@ -2,7 +2,7 @@
 
     taskset -c 0 .venv/bin/python benchmarks/peak.py
 
-About three minutes on one core. RESULT
+About three minutes on one core.
 Forward: the inference programs at their one batch. Step: the training program, 16 steps per call. Segment: four
 children of the default preset on `sample:letters` from EfficientNet-Lite0, compiling, reading, validation, storing and
 the test included; its FLOPs are those that the system records (`mutant/cost.py`: a backward pass as two forward ones).

@@ -31,7 +31,7 @@ def assert_same_gradients(ours: Formula, plain: Formula, arguments: list[jax.Arr
         return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(formula(*a) * weights), everything))(*arguments)
 
     (value, gradients), (expected, plain_gradients) = summed(ours), summed(plain)
-    assert value == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert float(value) == pytest.approx(float(expected), rel=1e-4, abs=1e-4)
     for gradient, reference in zip(gradients, plain_gradients, strict=True):
         np.testing.assert_allclose(gradient, reference, rtol=2e-3, atol=2e-4)
 
@@ -43,7 +43,7 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def flax_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    layer = nnx.LayerNorm(x.shape[-1], epsilon=1e-6, rngs=nnx.Rngs(0))
+    layer: Any = nnx.LayerNorm(x.shape[-1], epsilon=1e-6, rngs=nnx.Rngs(0))
     layer.scale[...], layer.bias[...] = scale, bias
     return layer(x)
 
