@@ -4,7 +4,7 @@
     taskset -c 0 .venv/bin/python benchmarks/step_torch.py [--repeats 5] [--only NAME]
 
 About 15 minutes on one core, most of it PyTorch's compiler (`--eager` leaves it out). 1.12 to 1.71 at seven
-shapes, geometric mean 1.31, with --eager --repeats 2; the suffixes of six and twelve blocks were not measured yet.
+shapes, geometric mean 1.30, with --eager --repeats 2; the suffixes of six and twelve blocks were not measured yet.
 
 SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32, float32. PyTorch runs eagerly and
 through torch.compile, convolutions in both memory layouts; its best time counts. Losses and clipped gradients of the
