@@ -1,4 +1,4 @@
-"""Reports over the whole system: `mutant report metrics`."""
+"""Reports over the whole system: `mutant report metrics`, `mutant report speed`."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import typer
 from mutant.cli.display import emit, facts, right, say, table
 from mutant.cli.opening import reading
 from mutant.cli.options import Db, Json
-from mutant.cli.words import UNKNOWN, listed, percent, plural, points
+from mutant.cli.words import UNKNOWN, count, duration, listed, percent, plural, points
 
 if TYPE_CHECKING:
     from mutant.search.metrics import Metric, MetricsReport
@@ -44,6 +44,45 @@ def metrics(db: Db = None, as_json: Json = False) -> None:
             "gain over full fine-tuning": _value(found.gain_over_fine_tuning, _points),
         }
     )
+
+
+@reports.command()
+def speed(db: Db = None, as_json: Json = False) -> None:
+    """Model FLOPs per second of every segment and run, as a share of this machine's peak, and children per minute."""
+    from mutant import backend
+    from mutant.search.speed import speeds
+    from mutant.storage.effort import efforts
+
+    with reading(db) as store:
+        spent = efforts(store)
+    backend.prepare()
+    from mutant.peak import measured_peak
+
+    peak = measured_peak()
+    found = speeds(spent, peak.flops_per_second)
+    if as_json:
+        emit({"peak": asdict(peak), "speeds": [asdict(one) for one in found]})
+        return
+    table(
+        [right("run"), "task", right("children"), "time", right("FLOP"), right("FLOP/s"), right("of peak"),
+         right("children/min")],
+        (
+            [
+                str(one.run),
+                one.task,
+                str(one.children),
+                duration(one.seconds),
+                count(one.flops),
+                count(one.flops_per_second),
+                percent(one.share),
+                UNKNOWN if one.children_per_minute is None else f"{one.children_per_minute:.1f}",
+            ]
+            for one in found
+        ),
+    )  # fmt: skip
+    say("Times are the workers' own, rates those of one worker.")
+    say(f"Peak, measured now by a product of {peak.size:,} x {peak.size:,} in {peak.dtype}: "
+        f"{count(peak.flops_per_second)}FLOP/s on {peak.device}")  # fmt: skip
 
 
 def _show_matrix(found: "MetricsReport") -> None:

@@ -36,13 +36,21 @@ class Stage:
 
 
 def stages(chain: Sequence[Spec], image_size: int) -> tuple[Stage, ...]:
-    """Each component of a chain on one image of `image_size` pixels square (XLA cost analysis)."""
-    shape, dtype = (image_size, image_size, 3), "uint8"
+    """Each component of a chain on one image of `image_size` pixels square."""
+    return _stages(chain, (image_size, image_size, 3), "uint8")
+
+
+def _stages(chain: Sequence[Spec], shape: Shape, dtype: str) -> tuple[Stage, ...]:
     found: list[Stage] = []
     for spec in chain:
         flops, shape, dtype = _component_cost(spec, shape, dtype)
         found.append(Stage(flops, shape, dtype))
     return tuple(found)
+
+
+def chain_flops(chain: Sequence[Spec], shape: Shape, dtype: str) -> tuple[float, ...]:
+    """Forward FLOPs of each component of a chain, or of a part of one, for one row of `shape` and `dtype`."""
+    return tuple(stage.flops for stage in _stages(chain, shape, dtype))
 
 
 def component_flops(chain: Sequence[Spec], image_size: int) -> tuple[float, ...]:

@@ -1,7 +1,6 @@
 """What all families share: the layer's contract, initial values, pixels to floats, the adapter and the head."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,7 +10,10 @@ from flax import nnx
 
 from mutant.component import Spec
 from mutant.families.dense import Dense, product
-from mutant.typed import jnp
+from mutant.families.normalisation import LayerNorm
+from mutant.typed import jnp, lax
+
+_SQRT_HALF = 0.5**0.5
 
 Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray[Any, Any]]
 
@@ -72,7 +74,12 @@ def normalise(pixels: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     return (pixels.astype(jnp.float32) - np.asarray(mean, np.float32)) / scale
 
 
-gelu = partial(jax.nn.gelu, approximate=False)
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution's cumulative function, by erf as PyTorch has it.
+
+    `jax.nn.gelu` takes erfc, which on a CPU is three times slower forward, and its gradient four.
+    """
+    return 0.5 * x * (1.0 + lax.erf(x * _SQRT_HALF))
 
 
 class Adapter(Layer):
@@ -85,7 +92,7 @@ class Adapter(Layer):
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         features, width = spec["features"], spec["width"]
-        self.norm = nnx.LayerNorm(features, epsilon=1e-6, rngs=rngs)
+        self.norm = LayerNorm(features, 1e-6)
         self.down = Dense(features, width)
         self.up = Dense(width, features)
 

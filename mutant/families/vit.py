@@ -11,9 +11,10 @@ from flax import nnx
 from mutant.component import Spec
 from mutant.families.attention import Attention
 from mutant.families.chain import Converter, Raw, Slot, take
-from mutant.families.common import Initial, Layer, constant, normalise, zeros
+from mutant.families.common import Initial, Layer, constant, gelu, normalise, zeros
 from mutant.families.dense import Dense
 from mutant.families.interpolation import resize_grid, resize_stored
+from mutant.families.normalisation import LayerNorm
 from mutant.tasks.errors import UserError
 from mutant.typed import jnp
 
@@ -80,9 +81,9 @@ class Block(Layer):
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
         features, eps = spec["features"], spec["eps"]
         self.approximate: bool = spec["gelu"] == "tanh"
-        self.attention_norm = nnx.LayerNorm(features, epsilon=eps, rngs=rngs)
+        self.attention_norm = LayerNorm(features, eps)
         self.attention = Attention(features, spec["heads"])
-        self.mlp_norm = nnx.LayerNorm(features, epsilon=eps, rngs=rngs)
+        self.mlp_norm = LayerNorm(features, eps)
         self.up = Dense(features, spec["mlp"])
         self.down = Dense(spec["mlp"], features)
         self.layer_scale: bool = spec["layer_scale"]
@@ -93,7 +94,8 @@ class Block(Layer):
     def __call__(self, x: jax.Array) -> jax.Array:
         attended = self.attention(self.attention_norm(x))
         x = x + (attended * self.attention_scale[...] if self.layer_scale else attended)
-        hidden = self.down(jax.nn.gelu(self.up(self.mlp_norm(x)), approximate=self.approximate))
+        raised = self.up(self.mlp_norm(x))
+        hidden = self.down(jax.nn.gelu(raised, approximate=True) if self.approximate else gelu(raised))
         return x + (hidden * self.mlp_scale[...] if self.layer_scale else hidden)
 
 
@@ -101,7 +103,7 @@ class Norm(Layer):
     """The encoder's last LayerNorm, of the class token alone: [B, 1 + T, C] to features [B, C]."""
 
     def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.LayerNorm(spec["features"], epsilon=spec["eps"], rngs=rngs)
+        self.norm = LayerNorm(spec["features"], spec["eps"])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(x[:, 0])
