@@ -164,7 +164,7 @@ def children_done(store: "Store", run: "Run") -> tuple[int, int]:
     """How many children of a run have an outcome, and how many it was to train."""
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    return done, int(run.config.get("children", 0)) * len(run.segments)
+    return done, (run.children or 0) * len(run.segments)
 
 
 def named_database(store: "Store") -> str:

@@ -9,6 +9,7 @@ from mutant.search.config import RunConfig, Settings, run_config
 from mutant.search.evaluator import Evaluator
 from mutant.search.evolve import Search
 from mutant.search.progress import Listener, Notice, silent
+from mutant.search.recorded import recorded_config
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
@@ -107,7 +108,7 @@ def configure(store: Store, tasks: tuple[str, ...], settings: Settings, *, basel
 @contextmanager
 def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: Engine) -> Generator[Search]:
     """Everything the loop needs for `run`, with the workers running until the block ends."""
-    config = RunConfig.from_dict(run.config)
+    config = recorded_config(run)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     sizes = {name: len(task.train) for name, task in loaded.items()}
     predicted = predicted_flops(config, store.root(), sizes)

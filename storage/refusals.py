@@ -15,6 +15,10 @@ class Damaged(UserError):
     """The database's content cannot be what was written."""
 
 
+class Full(UserError):
+    """The disk has no space left for what was to be written."""
+
+
 class Held(Conflict):
     """Another process has the system's lease."""
 
