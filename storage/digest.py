@@ -20,7 +20,16 @@ from mutant.storage.candidates import load_candidates
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
-from mutant.storage.schema import CollectedRow, ComponentRow, GoldenRow, ImagesRow, PathRow, TaskRow, TraceRow, WeightsRow
+from mutant.storage.schema import (
+    CollectedRow,
+    ComponentRow,
+    GoldenRow,
+    ImagesRow,
+    PathRow,
+    TaskRow,
+    TraceRow,
+    WeightsRow,
+)
 from mutant.storage.store import Store
 
 
