@@ -61,12 +61,22 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
     """Names a new, empty database at every call, on each back end in turn."""
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgres").new_database
-    numbers = count()
-    return lambda: str(tmp_path / f"mutant_{next(numbers)}.db")
+    if request.param == "sqlite":
+        numbers = count()
+        yield lambda: str(tmp_path / f"mutant_{next(numbers)}.db")
+        return
+    server: Server = request.getfixturevalue("postgres")
+    made: list[str] = []
+
+    def new() -> str:
+        made.append(server.new_database())
+        return made[-1]
+
+    yield new
+    for url in made:
+        server.drop(url)
 
 
 @pytest.fixture

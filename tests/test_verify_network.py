@@ -31,6 +31,7 @@ def commit(store: Store, key: SegmentKey, outcome: Trained) -> Path:
     return store.path(path.id)
 
 
+@pytest.mark.slow
 def test_a_trained_path_is_verified_to_the_bit_and_a_changed_one_is_found(tmp_path: FilePath) -> None:
     world = tiny.world(2)
     root_components = list(world.components.values())
