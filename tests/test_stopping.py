@@ -22,6 +22,11 @@ class Dropped:
         time.sleep(0.01)
 
 
+def drop_one(number: int) -> None:
+    Dropped(number)
+    time.sleep(10)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_comes_while_an_object_is_taken_down_is_not_lost(
     number: int, capfd: pytest.CaptureFixture[str]
@@ -29,8 +34,7 @@ def test_a_signal_that_comes_while_an_object_is_taken_down_is_not_lost(
     before, hook = signal.getsignal(number), sys.unraisablehook
     with Signals() as signals:
         with pytest.raises(KeyboardInterrupt):
-            Dropped(number)
-            time.sleep(10)
+            drop_one(number)
         assert signals.received == number
     assert capfd.readouterr().err.count("Stopping ...") == 1
     assert (signal.getsignal(number), sys.unraisablehook) == (before, hook)

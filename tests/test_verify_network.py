@@ -3,6 +3,7 @@
 from pathlib import Path as FilePath
 
 import numpy as np
+import pytest
 import tiny
 from storage_samples import sample_info, sample_task
 from test_verify import changed, overwrite
