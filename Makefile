@@ -28,7 +28,7 @@ test-fast: $(STAMP) ## Run the tests that are not slow
 	$(BIN)/python -m pytest -m "not slow"
 
 chaos: $(STAMP) ## Kill what a run consists of, 20 times each (about half an hour)
-	$(BIN)/python -m pytest -m chaos
+	$(BIN)/python -m pytest -m chaos --numprocesses 0
 
 lint: $(STAMP) ## Check style, format and types
 	$(BIN)/ruff check .

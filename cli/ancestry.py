@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mutant.cli.display import emit, facts, fixed, right, say, table
+from mutant.cli.display import emit, facts, fixed, right, say, table, width
 from mutant.cli.opening import reading
 from mutant.cli.options import Db, Json
 from mutant.cli.telling import next_for, path_facts
@@ -23,8 +23,9 @@ PANEL = "Looking"
 Component = Annotated[
     str, typer.Argument(metavar="COMPONENT", help="A component's id or its beginning: mutant show TASK.")
 ]
-_NAME, _TEXT = 18, 30
-"""Columns of names and of long texts: with them a table of lineage fits a terminal of 80."""
+_NAME, _OTHERS = 18, 50
+"""Columns of names, and of all that stands beside a long text: so a table of lineage fits a terminal of 80."""
+_GLUE = "\N{NO-BREAK SPACE}"
 
 
 def register(app: typer.Typer) -> None:
@@ -88,15 +89,29 @@ def lineage(
 
 
 def _folded(rows: Iterable[Sequence[str]]) -> Iterable[list[str]]:
-    """Rows whose third cell (a name) and last one (a text) go on in rows below where they are long."""
+    """Rows whose third cell (a name) and last one (a list with commas) go on in rows below where they are long."""
+    room = width() - _OTHERS
     for row in rows:
         name = wrap(row[2], _NAME) or [""]
-        text = wrap(row[-1], _TEXT, break_on_hyphens=False) or [""]
+        text = _lines(row[-1], room)
         for line in range(max(len(name), len(text))):
             cells = list(row) if line == 0 else [""] * len(row)
             cells[2] = name[line] if line < len(name) else ""
             cells[-1] = text[line] if line < len(text) else ""
             yield cells
+
+
+def _lines(items: str, room: int) -> list[str]:
+    """A list with commas in lines of at most `room` columns, each of its items whole on one line where it fits.
+
+    >>> _lines("clone adapter_15, clone top, clone norm", 30)
+    ['clone adapter_15, clone top,', 'clone norm']
+    >>> _lines("learning_rate = 0.02, clone norm", 30)
+    ['learning_rate = 0.02,', 'clone norm']
+    """
+    glued = [item.replace(" ", _GLUE) if len(item) < room else item for item in items.split(", ")]
+    lines = wrap(", ".join(glued), room, break_on_hyphens=False)
+    return [line.replace(_GLUE, " ") for line in lines] or [""]
 
 
 def _best(store: "Store", task: str) -> str:

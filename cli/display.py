@@ -24,6 +24,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def width() -> int:
+    """Columns that results can have."""
+    return console().width
+
+
 def say(text: str = "") -> None:
     """A line of results."""
     shown = console()

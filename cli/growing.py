@@ -164,8 +164,7 @@ def children_done(store: "Store", run: "Run") -> tuple[int, int]:
     """How many children of a run have an outcome, and how many it was to train."""
     records = [record for segment in run.segments for record in store.candidates(segment.key)]
     done = sum(record.state in ("DONE", "FAILED") for record in records)
-    wanted = run.config.get("children")
-    return done, (wanted if isinstance(wanted, int) else 0) * len(run.segments)
+    return done, (run.children or 0) * len(run.segments)
 
 
 def named_database(store: "Store") -> str:

@@ -275,7 +275,7 @@ def _segment(run: "Run", segment: "Segment", tally: "Tally") -> dict[str, Any]:
         "task": segment.task,
         "visit": segment.visit,
         "state": segment.state,
-        "children": wanted if isinstance(wanted := run.config.get("children"), int) else sum(tally.states.values()),
+        "children": sum(tally.states.values()) if run.children is None else run.children,
         "done": tally.done,
         "failed": tally.states.get("FAILED", 0),
         "best": tally.best,

@@ -113,11 +113,11 @@ def _score(store: "Store", path: "Path", accounted: float) -> dict[str, float]:
 
 
 def _scale(store: "Store", task: str) -> "Scale":
-    from mutant.search.config import RunConfig
+    from mutant.search.recorded import recorded_config
     from mutant.search.scoring import Scale
 
     runs = [run for run in store.runs() if any(segment.task == task for segment in run.segments)]
-    return RunConfig.from_dict(runs[-1].config).scale if runs else Scale()
+    return recorded_config(runs[-1]).scale if runs else Scale()
 
 
 def next_for(store: "Store", task: str) -> str:

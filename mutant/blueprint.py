@@ -104,7 +104,10 @@ def _trunk(ancestry: Sequence[Path], depth: int) -> list[PlannedPart]:
     for part in root.parts:
         if part.depth <= depth and part.slot != HEAD:
             nearest = (path.slots[part.slot] for path in ancestry if part.slot in path.slots)
-            slots.append(_shared(next(p for p in nearest if p.spec == part.spec)))
+            fitting = next((p for p in nearest if p.spec == part.spec), None)
+            if fitting is None:  # the root itself has two parts in one slot
+                raise ValueError(f"no path has the root's own component in slot '{part.slot}'")
+            slots.append(_shared(fitting))
     return slots
 
 

@@ -12,6 +12,7 @@ from mutant.search.config import RunConfig, Settings, run_config
 from mutant.search.planning import expected_flops
 from mutant.search.prediction import Sizes
 from mutant.search.progress import Listener, Notice, silent
+from mutant.search.recorded import recorded_config
 from mutant.search.setup import Search
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
@@ -111,7 +112,7 @@ def configure(store: Store, tasks: tuple[str, ...], settings: Settings, *, basel
 @contextmanager
 def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: Engine) -> Generator[Search]:
     """Everything the loop needs for `run`, with the workers running until the block ends."""
-    config = RunConfig.from_dict(run.config)
+    config = recorded_config(run)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     predicted = expected_flops(store, config, {name: Sizes.of(task.task) for name, task in loaded.items()})
     crew = choose_workers(engine.workers, predicted, address=engine.address)

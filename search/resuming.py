@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mutant.search.budget import run_budget
-from mutant.search.config import RunConfig, Settings, settings_of
+from mutant.search.config import Settings, settings_of
+from mutant.search.recorded import recorded_config
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
@@ -27,7 +28,7 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
 
     Raises `UserError` for a setting that differs from the run's own and may not change.
     """
-    config = RunConfig.from_dict(run.config)
+    config = recorded_config(run)
     begun = sum(1 for segment in run.segments if store.candidates(segment.key))
     own = settings_of(config.of_segment(begun)).given()
     different = {name: value for name, value in settings.given().items() if value != own.get(name)}

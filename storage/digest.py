@@ -1,8 +1,8 @@
 """The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
 
 It covers the bytes of all weights, wherever they lie, and every row but the log of events and the leases, and in the
-rows everything but times, costs in seconds, compilations, the wording of failures, and the order of arrival (the keys
-inside the database).
+rows everything but times, costs in seconds, compilations, the wording of failures, the room that collected weights
+took, and the order of arrival (the keys inside the database).
 """
 
 import hashlib
@@ -20,7 +20,16 @@ from mutant.storage.candidates import load_candidates
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
-from mutant.storage.schema import ComponentRow, GoldenRow, ImagesRow, PathRow, TaskRow, TraceRow, WeightsRow
+from mutant.storage.schema import (
+    CollectedRow,
+    ComponentRow,
+    GoldenRow,
+    ImagesRow,
+    PathRow,
+    TaskRow,
+    TraceRow,
+    WeightsRow,
+)
 from mutant.storage.store import Store
 
 
@@ -98,7 +107,8 @@ def _content(connection: Connection) -> Iterator[list[Any]]:
     row = ComponentRow
     components = select(row.digest, row.spec, row.n_parameters, row.n_bytes).order_by(row.digest)
     traces = select(TraceRow.digest).order_by(TraceRow.digest)
-    for subject, query in (("version", versions), ("component", components), ("trace", traces)):
+    gone = select(CollectedRow.digest).order_by(CollectedRow.digest)
+    for subject, query in (("version", versions), ("component", components), ("trace", traces), ("collected", gone)):
         yield from ([subject, *found] for found in connection.execute(query))
     stored = select(WeightsRow.digest, WeightsRow.n_bytes, WeightsRow.data).order_by(WeightsRow.digest)
     for weight in weights.rows(connection, stored):

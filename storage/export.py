@@ -25,6 +25,7 @@ from mutant.storage.checks import checked
 from mutant.storage.faults import DECODING
 from mutant.storage.portable import portable_info, portable_task
 from mutant.storage.records import Evaluation, SystemInfo
+from mutant.storage.refusals import Full
 from mutant.storage.store import Store
 from mutant.storage.whole import SYSTEM, copy_system, extract_task
 from mutant.tasks.errors import UserError
@@ -106,6 +107,11 @@ def _write(target: FilePath, files: Mapping[str, bytes], database: Callable[[Fil
         _fill(beside, target, files, database)
     except OSError as error:
         raise UserError(f"'{target}' cannot be written: {error.strerror}.", hint="Nothing was left there.") from error
+    except Full as error:
+        raise UserError(
+            f"'{target}' cannot be written: no space left on its disk.",
+            hint="Nothing was left there. Free some space, or name a directory on another disk.",
+        ) from error
 
 
 def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], database: Callable[[FilePath], None]) -> None:

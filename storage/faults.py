@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from mutant.storage.refusals import Conflict, Damaged, damaged
+from mutant.storage.refusals import Conflict, Damaged, Full, damaged
 from mutant.storage.server_faults import explained_by_server
 from mutant.storage.url import label
 from mutant.tasks.errors import UserError
@@ -56,7 +56,7 @@ def _explained(error: BaseException, name: str) -> UserError:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return UserError(
+            return Full(
                 f"There is no space left for '{name}'; nothing was half written.",
                 hint="Free some space on its disk; then: mutant resume",
             )

@@ -81,6 +81,11 @@ class Run:
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def children(self) -> int | None:
+        """How many children each of its segments is to have, where its settings tell."""
+        return self.config.get("children")
+
 
 @dataclass(frozen=True)
 class Planned:

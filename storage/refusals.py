@@ -23,6 +23,10 @@ class BlobDamaged(Damaged):
         self.reason = reason
 
 
+class Full(UserError):
+    """The disk has no space left for what was to be written."""
+
+
 class Held(Conflict):
     """Another process has the system's lease."""
 

@@ -20,9 +20,17 @@ def load_runs(connection: Connection, where: ColumnElement[bool] | None = None) 
         segments[segment.run].append(segment)
     rows = connection.execute(select(RunRow.__table__).where(condition).order_by(RunRow.id))
     return tuple(
-        checked(Run(row.id, row.config, tuple(segments[row.id]), row.state, row.started_at, row.ended_at))
+        _checked(Run(row.id, row.config, tuple(segments[row.id]), row.state, row.started_at, row.ended_at))
         for row in rows
     )
+
+
+def _checked(run: Run) -> Run:
+    """The run itself. Raises ValueError when a field, or the one setting that listings need, cannot be what it is."""
+    children = checked(run).config.get("children", 0)
+    if type(children) is not int or children < 0:
+        raise ValueError(f"a run's children cannot be {str(children)[:40]!r}")
+    return run
 
 
 def load_segments(connection: Connection, where: ColumnElement[bool] | None = None) -> tuple[Segment, ...]:

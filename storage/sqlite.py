@@ -4,8 +4,11 @@ Measured: 32 KiB pages write weights four times faster than the default, and BEG
 that a transaction meets when it turns from reading to writing.
 """
 
+import errno
+import os
 import pathlib
 import sqlite3
+import stat
 from contextlib import closing
 from urllib.parse import quote
 
@@ -21,7 +24,7 @@ from mutant.storage.url import database_file, label
 from mutant.tasks.errors import UserError
 
 PAGE_BYTES = 32768
-_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
 
 
 def revision(url: URL) -> str | None:
@@ -132,13 +135,19 @@ def is_blank(url: URL) -> bool:
 
 
 def _check_file(path: pathlib.Path, name: str) -> None:
+    """Raise UserError for what cannot be read as a file.
+
+    It is not opened here: closing it would drop the locks that this process has on it in other connections, and then
+    another process may delete the log that they read from (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
+        found = path.stat()
     except FileNotFoundError as error:
         hint = "Make one with: mutant init --root efficientnet-lite0, or name another with --db."
         raise UserError(f"There is no database '{name}'.", hint=hint) from error
     except OSError as error:
         raise UserError(f"The database '{name}' cannot be read: {error.strerror}.") from error
-    if start and start != _MAGIC:
+    if not stat.S_ISREG(found.st_mode) or 0 < found.st_size < _HEADER_BYTES:
         raise UserError(f"'{name}' is not a database.", hint="Name another with --db, or make one with: mutant init")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"The database '{name}' cannot be read: {os.strerror(errno.EACCES)}.")

@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seed", default="0", help="at which moments they come")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that the processes that run the tests share out small ones at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the working tree."""
@@ -67,17 +73,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
     """Names a new, empty database at every call, on each back end in turn."""
     back_end, _, blobs = request.param.partition("+")
-    server = request.getfixturevalue("postgres") if back_end == "postgresql" else None
+    server: Server | None = request.getfixturevalue("postgres") if back_end == "postgresql" else None
     numbers = count()
+    made: list[str] = []
 
     def new() -> str:
-        url = server.new_database() if server is not None else str(tmp_path / f"mutant_{next(numbers)}.db")
-        return Place(url, blobs=tmp_path / "blobs", inline_limit=0) if blobs else url
+        made.append(server.new_database() if server is not None else str(tmp_path / f"mutant_{next(numbers)}.db"))
+        return Place(made[-1], blobs=tmp_path / "blobs", inline_limit=0) if blobs else made[-1]
 
-    return new
+    yield new
+    for url in made if server is not None else ():
+        server.drop(url)
 
 
 @pytest.fixture

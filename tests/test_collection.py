@@ -208,6 +208,7 @@ def test_a_descendant_takes_nothing_but_what_is_kept(data: st.DataObject) -> Non
 # Any order of growing, removing, collecting and importing
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     steps=st.lists(st.tuples(st.sampled_from(("add", "evolve", "rm", "gc", "import")), st.integers(0, 9)), max_size=9)

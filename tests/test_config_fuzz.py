@@ -13,6 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mutant.search.config import NAMES, RunConfig, Settings, read_settings, run_config
+from mutant.search.recorded import recorded_config
+from mutant.storage.records import Run
 from mutant.tasks.errors import UserError
 
 JUNK = st.one_of(
@@ -149,6 +151,43 @@ def edited(config: dict[str, Any], place: tuple[str, ...], value: Any) -> Any:
     return {**config, place[0]: edited(config[place[0]], place[1:], value)}
 
 
+PICKS = st.integers(0, 10**6).map(lambda number: lambda items: items[number % len(items)])
+GOOD = run_config(Settings(), ("a", "b"), reference_parameters=10.0, reference_flops=10.0)
+
+
+def check_recorded(pick: Callable[[list[Any]], Any], value: Any) -> None:
+    """A run's settings are refused with words, or are settings that a run can have."""
+    good = json.loads(json.dumps(GOOD.to_dict()))
+    change = edited(good, pick(places(good)), value)
+    if not isinstance(change, dict):
+        return
+    try:
+        config = recorded_config(Run(7, change, ()))
+    except UserError as error:
+        assert "run 7" in error.message
+        return
+    assert isinstance(config, RunConfig)
+    assert 1 <= config.generation_size <= 100_000
+    assert 0 < config.scale.factor <= 1
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@example(lambda items: ("later_scales",), [[1, {}]])
+@example(lambda items: ("later_scales",), [[1, {"factor": float("nan")}]])
+@example(lambda items: ("start",), {"learning_rat": 0.1})
+@example(lambda items: ("rules", "image_step"), 0)
+@given(pick=PICKS, value=VALUES)
+def test_thousands_of_recorded_settings_are_read_or_refused(pick: Callable[[list[Any]], Any], value: Any) -> None:
+    check_recorded(pick, value)
+
+
+def test_recorded_settings_are_read_again() -> None:
+    for children in (GOOD.children, 0):  # none: the run of an imported task
+        recorded = json.loads(json.dumps(GOOD.to_dict() | {"children": children}))
+        assert recorded_config(Run(7, recorded, ())).to_dict() == GOOD.to_dict() | {"children": children}
+
+
 def check_row(directory: FilePath, good: FilePath, pick: Callable[[list[Any]], Any], value: Any, command: str) -> None:
     file = directory / "m.db"
     file.write_bytes(good.read_bytes())
@@ -158,7 +197,7 @@ def check_row(directory: FilePath, good: FilePath, pick: Callable[[list[Any]], A
         change = json.dumps(edited(config, pick(places(config)), value))
         with suppress(sqlite3.Error, UnicodeEncodeError):
             connection.execute("UPDATE runs SET config = ?", (change,))
-    words = {"show": ("show", "colours"), "resume": ("resume", "--workers", "0")}.get(command, (command,))
+    words = {"show": ("show", "colours"), "resume": ("resume", "--children", "999983")}.get(command, (command,))
     called = call(*words, "--db", file)
     assert called.code in (0, 2), (called.err, change)
     assert "Traceback" not in called.err
@@ -166,7 +205,6 @@ def check_row(directory: FilePath, good: FilePath, pick: Callable[[list[Any]], A
 
 
 COMMANDS = st.sampled_from(["status", "list", "show", "resume", "digest", "abandon"])
-PICKS = st.integers(0, 10**6).map(lambda number: lambda items: items[number % len(items)])
 
 
 @settings(max_examples=40)
@@ -182,7 +220,7 @@ def test_a_runs_settings_edited_to_nonsense_are_told(
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=200)
 @given(pick=PICKS, value=VALUES, command=COMMANDS)
 def test_hundreds_of_runs_settings_edited_to_nonsense_are_told(
     tmp_path_factory: pytest.TempPathFactory,

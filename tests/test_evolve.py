@@ -118,6 +118,7 @@ def test_a_task_none_of_whose_children_trained_ends_without_a_path(tmp_path, tas
     assert sum(isinstance(event, ChildFinished) for event in heard) == 5
 
 
+@pytest.mark.slow
 def test_later_tasks_leave_the_outputs_of_old_ones_unchanged_to_the_bit(tmp_path, tasks):
     with grown(tmp_path / "m.db", {"low": tasks["low"]}) as store:
         old = store.best("low")
@@ -133,6 +134,7 @@ def test_later_tasks_leave_the_outputs_of_old_ones_unchanged_to_the_bit(tmp_path
         assert verify(store, predict_logits).ok
 
 
+@pytest.mark.slow
 def test_a_second_visit_starts_from_the_first_ones_best_path_and_draws_anew(tmp_path, tasks):
     with grown(tmp_path / "m.db", {"low": tasks["low"]}, replace(SMALL, visits=2)) as store:
         first, second = (store.candidates(SegmentKey(1, index)) for index in (0, 1))
@@ -222,6 +224,7 @@ def test_a_stored_path_is_trained_again_from_the_root_to_the_same_bytes(undistur
     assert line[0] == best
 
 
+@pytest.mark.slow
 def test_momentum_is_inherited_only_where_the_preset_does(tmp_path, tasks):
     def inherited(preset):
         small = replace(SMALL, preset=preset, children=6, generation_size=2, validations=1, mutable=("momentum",))

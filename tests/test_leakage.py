@@ -78,6 +78,7 @@ def test_the_hash_is_the_same_everywhere() -> None:
     assert hashes([image]).tobytes().hex() == "e34f174111bd542005cbde865528b83f1524df235ca9b75c962456c5de2b996f"
 
 
+@pytest.mark.slow
 def test_origins_follow_clones_of_clones_and_leave_out_what_is_not_on_the_path() -> None:
     here = world(2)
     a = here.train(here.root, (Clone("norm"), NewHead(3)), task="a").path
@@ -138,6 +139,7 @@ def arrays(file: FilePath, images: np.ndarray[Any, Any], labels: np.ndarray[Any,
     return f"arrays:{file}"
 
 
+@pytest.mark.slow
 def test_a_leak_is_told_on_add_and_in_show(tmp_path: FilePath) -> None:
     digits: Any = load_digits()
     images, labels = (digits.images[:200] * 15).astype(np.uint8), digits.target[:200] % 2

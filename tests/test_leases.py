@@ -173,6 +173,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return small_tasks(tmp_path_factory.mktemp("data"))
 
 
+@pytest.mark.slow
 def test_a_run_survives_late_results(tmp_path: FilePath, tasks: Any) -> None:
     one = {"low": tasks["low"]}
     with grown(tmp_path / "alone.db", one) as store:
@@ -187,6 +188,7 @@ def test_a_run_survives_late_results(tmp_path: FilePath, tasks: Any) -> None:
         assert "too late" in late[0].data["reason"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_taken_over_stops_and_the_other_ends_it(tmp_path: FilePath, tasks: Any) -> None:
     one = {"low": tasks["low"]}
     with grown(tmp_path / "alone.db", one) as store:

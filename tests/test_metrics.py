@@ -109,6 +109,7 @@ def test_the_matrix_of_a_system_follows_who_was_active(store: Store) -> None:
     assert whole.gain_over_fine_tuning.value == -0.25
 
 
+@pytest.mark.slow
 def test_a_real_system_is_reported_and_compared_at_the_same_budget(tmp_path: FilePath) -> None:
     db = tmp_path / "m.db"
     done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", db)

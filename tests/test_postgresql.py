@@ -51,7 +51,7 @@ def test_what_is_not_a_system_is_told(postgres: Server, url: str) -> None:
 def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
     with serving() as server:
         server.execute("CREATE ROLE ann LOGIN PASSWORD 'right'")
-        access = server.directory / "data" / "pg_hba.conf"
+        access = server.data / "pg_hba.conf"
         access.write_text(f"local all ann scram-sha-256\n{access.read_text()}")
         server.execute("SELECT pg_reload_conf()")
         place = server.url("postgres", user="ann:wrong%20one")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cli_calls import done
 from growing import digits_file
+from storage_samples import new_store
 
 from mutant.search.metrics import metrics
 from mutant.storage.digest import digest
@@ -64,6 +65,28 @@ class Reader(threading.Thread):
             except Exception as error:  # the test tells them all
                 self.errors.append(f"{type(error).__name__}: {error}")
             time.sleep(0.02)
+
+
+WRITE = """
+import sys
+from mutant.storage.store import Store
+with Store.open(sys.argv[1]) as store:
+    store.record_event(None, "written", {})
+"""
+
+
+def test_a_store_that_is_opened_beside_another_leaves_its_lock_alone(tmp_path: FilePath) -> None:
+    """Else the writer of another process, closing last as it believes, deletes the log that the first one reads."""
+    with new_store(tmp_path, "a"):
+        url, log = str(tmp_path / "mutant.db"), tmp_path / "mutant.db-wal"
+        with Store.open(url, read_only=True) as first:
+            assert first.events() == ()
+            before = log.stat().st_ino
+            for read_only in (True, False):
+                Store.open(url, read_only=read_only).close()
+            subprocess.run([sys.executable, "-c", WRITE, url], check=True, timeout=60)
+            assert log.stat().st_ino == before
+            assert [event.kind for event in first.events()] == ["written"]
 
 
 @pytest.mark.slow

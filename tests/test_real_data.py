@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cli_calls import done
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_adding_a_folder_ends_above_its_head_only_baseline(shared_data: Path, tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from pathlib import Path as FilePath
 
 import pytest
 from sqlalchemy import text
-from storage_samples import new_store, planned, sample_golden, sample_images, trained
+from storage_samples import grow, new_store, planned, sample_golden, sample_images, trained
 
 from mutant.outcome import Failed
 from mutant.path import Path
 from mutant.storage import leases
+from mutant.storage.collection import gc
 from mutant.storage.digest import digest
 from mutant.storage.holding import holding
 from mutant.storage.permit import collecting
 from mutant.storage.process import Process
 from mutant.storage.records import Baseline, Evaluation
+from mutant.storage.removal import remove
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
@@ -38,6 +40,8 @@ MEANINGLESS = {
     "candidates.token",
     "candidates.wait_seconds",
     "candidates.worker",
+    "collected.at",
+    "collected.n_bytes",
     "evaluations.at",
     "goldens.created_at",
     "paths.created_at",
@@ -48,6 +52,7 @@ MEANINGLESS = {
     "system.created_at",
     "system.inline_limit",
     "tasks.added_at",
+    "tasks.removed_at",
     "events.at",
     "events.data",
     "events.kind",
@@ -129,7 +134,10 @@ def columns() -> list[str]:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     directory = tmp_path_factory.mktemp("system")
-    with new_store(directory, "a", "b") as store:
+    with new_store(directory, "a", "b", "gone") as store:
+        grow(store, "gone")
+        remove(store, "gone")
+        gc(store)
         full_run(store)
         with store.writing() as connection:
             leases.take(connection, Process("host", "boot", 1, "born"), "left")
@@ -172,3 +180,12 @@ def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, 
         except UserError:
             same = False
     assert same == (column in MEANINGLESS)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM collected", "UPDATE tasks SET removed_at = NULL"])
+def test_what_was_collected_or_removed_counts(system: FilePath, tmp_path: FilePath, change: str) -> None:
+    (tmp_path / "mutant.db").write_bytes((system / "mutant.db").read_bytes())
+    with Store.open(str(tmp_path / "mutant.db")) as store:
+        with store.writing() as connection, collecting(connection):
+            assert connection.exec_driver_sql(change).rowcount > 0
+        assert digest(store) != (system / "digest").read_text()

@@ -275,6 +275,7 @@ print(reads, len(seen))
 """
 
 
+@pytest.mark.slow
 def test_readers_see_no_lock_while_a_run_writes(database: str) -> None:
     new_store(database, "a", "b").close()
     writer = python(WRITE, database, 8)

@@ -46,6 +46,7 @@ def test_quality_is_the_best_validation_and_its_parameters_are_kept():
     assert (logits.argmax(-1) == data.validation.labels).mean() == child.path.quality
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edits",
     [

@@ -175,6 +175,7 @@ def test_a_damaged_component_of_a_path_that_lost_is_found_when_asked(store: Stor
     assert [d.reason for d in report.damaged] == ["missing"]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=5))
 def test_whatever_is_added_the_old_tasks_stay_identical(

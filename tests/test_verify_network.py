@@ -3,6 +3,7 @@
 from pathlib import Path as FilePath
 
 import numpy as np
+import pytest
 import tiny
 from storage_samples import sample_info, sample_task
 from test_verify import changed, overwrite
@@ -31,6 +32,7 @@ def commit(store: Store, key: SegmentKey, outcome: Trained) -> Path:
     return store.path(path.id)
 
 
+@pytest.mark.slow
 def test_a_trained_path_is_verified_to_the_bit_and_a_changed_one_is_found(tmp_path: FilePath) -> None:
     world = tiny.world(2)
     root_components = list(world.components.values())
