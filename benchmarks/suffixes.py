@@ -1,13 +1,19 @@
 """The suffixes whose training step the benchmarks measure: weights, activations at the cut, labels, all drawn here."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mutant.component import Arrays, Spec, is_buffer
+from mutant.assignment import Assignment, Training
+from mutant.blueprint import Blueprint, PlannedPart
+from mutant.component import Arrays, Component, Spec, is_buffer
 from mutant.cost import chain_flops
 from mutant.families import family_module, initial
+from mutant.families.chain import Slot
+from mutant.hyperparameters import Hyperparameters
+from mutant.path import HEAD, Candidate, Part
 from mutant.roots import find
 
 CLASSES, BATCH, EXAMPLES = 26, 32, 512
@@ -24,6 +30,8 @@ class Suffix:
     trainable: frozenset[str]
     x: np.ndarray[Any, np.dtype[np.float32]]
     y: np.ndarray[Any, np.dtype[np.int32]]
+    assignment: Assignment
+    """The same as a child that a worker is given."""
 
     @property
     def flops(self) -> tuple[float, ...]:
@@ -60,7 +68,19 @@ def suffix(root: str, image_size: int, first: str, *trainable: str, tokens: bool
         frozenset(trainable or slots),
         rng.standard_normal((EXAMPLES, *shape)).astype(np.float32),
         rng.integers(0, CLASSES, EXAMPLES).astype(np.int32),
+        _assignment(chain, dict(zip(slots, specs, strict=True)), arrays, frozenset(trainable or slots), image_size),
     )
+
+
+def _assignment(
+    chain: Sequence[Slot], suffix: Mapping[str, Spec], arrays: Sequence[Arrays], trainable: frozenset[str], size: int
+) -> Assignment:
+    trunk = tuple(Part(slot.name, slot.spec, slot.name, 0, slot.depth) for slot in chain)
+    head = Part(HEAD, suffix[HEAD], HEAD, 0)
+    parts = tuple(PlannedPart(p.slot, p.spec, p.depth, p, p.slot in trainable) for p in (*trunk, head))
+    plan = Blueprint(parts, Hyperparameters(image_size=size), {}, trunk)
+    components = {slot: Component(spec, held) for (slot, spec), held in zip(suffix.items(), arrays, strict=True)}
+    return Assignment(Candidate("", "", (), 0), plan, components, {}, Training())
 
 
 def _lively(name: str, array: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:

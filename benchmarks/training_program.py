@@ -8,7 +8,7 @@ import numpy as np
 
 from mutant import backend
 
-STEPS = 16
+STEPS = 64
 """Steps in one call of the program."""
 
 
@@ -23,36 +23,37 @@ class TrainingProgram:
     """A suffix's weights and momentum on the device; `run` goes on from where the last call ended."""
 
     def __init__(self, suffix: Any) -> None:
-        import jax.numpy as jnp
-        from suffixes import BATCH, EXAMPLES
+        from suffixes import BATCH
 
-        from mutant.network import on_device
-        from mutant.sgd import State, epoch_program
+        from mutant.sgd import Child, training_program
+        from mutant.state import initial_state
+        from mutant.template import fitted
 
-        parts = range(len(suffix.specs))
-        values = on_device([suffix.trained(i) for i in parts])
-        self._program = epoch_program(suffix.specs)
-        self._rest = on_device([suffix.fixed(i) for i in parts])
-        self._state = State(values, [{n: jnp.zeros_like(a) for n, a in part.items()} for part in values])
-        self._data = jnp.asarray(suffix.x), jnp.asarray(suffix.y)
-        self._rows = np.arange(EXAMPLES, dtype=np.int32).reshape(-1, BATCH)
+        self._fitted = fitted(suffix.assignment.blueprint)
+        self._program = training_program(self._fitted.template)
+        self._state, self._buffers = initial_state(suffix.assignment, self._fitted)
+        self._child = Child(self._fitted.numbers, self._fitted.trained, np.float32(0.9), np.bool_(False))
+        rows = np.arange(STEPS * BATCH) % len(suffix.y)
+        self._x = suffix.x[rows].reshape(STEPS, BATCH, *suffix.x.shape[1:])
+        self._y = suffix.y[rows].reshape(STEPS, BATCH)
 
     def run(self, count: int) -> None:
         """`count` steps, waited for."""
         for start in range(0, count, STEPS):
-            self._state, losses = self._call(min(STEPS, count - start), 1e-3)
-            losses.block_until_ready()
+            self._call(min(STEPS, count - start), 1e-3).block_until_ready()
 
     def first_step(self) -> tuple[float, Any]:
         """The loss and the clipped gradient (part by part, by array name) at the first weights."""
-        state, losses = self._call(1, 0.0)
-        return float(losses[0]), state.momentum
+        from mutant.state import parts_of
+
+        losses = self._call(1, 0.0)
+        gradient = parts_of(self._fitted, self._state.momentum)
+        return float(losses[0]), [{name: np.array(array) for name, array in part.items()} for part in gradient]
 
     def _call(self, count: int, rate: float) -> Any:
-        import jax.numpy as jnp
+        from mutant.sgd import Chunk
 
-        from mutant.sgd import Steps
-
-        rows = self._rows[np.arange(count) % len(self._rows)]
-        steps = Steps(rows, np.ones(rows.shape, np.float32), np.full(count, rate, np.float32))
-        return self._program(self._state, self._rest, *self._data, steps, jnp.float32(0.9), jnp.asarray(False))
+        weights, rates = np.ones(self._y.shape, np.float32), np.full(STEPS, rate, np.float32)
+        chunk = Chunk(self._x, self._y, weights, rates, np.int32(count))
+        self._state, losses = self._program(self._state, self._buffers, self._child, chunk)
+        return losses

@@ -85,8 +85,9 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
         return Place(made[-1], blobs=tmp_path / "blobs", inline_limit=0) if blobs else made[-1]
 
     yield new
-    for url in made if server is not None else ():
-        server.drop(url)
+    if server is not None:
+        for url in made:
+            server.drop(url)
 
 
 @pytest.fixture

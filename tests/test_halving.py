@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from storage_samples import planned, sample_root
 from tiny import CLASSES, stripes, world
 
+from mutant.activations.cache import ActivationCache
+from mutant.activations.limits import CacheLimits
 from mutant.assignment import Training
 from mutant.cost import training_flops
 from mutant.mutation import Clone, NewHead
 from mutant.outcome import Trained
-from mutant.prefix import PrefixCache
 from mutant.search.config import settings_from
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, configure, working
@@ -86,7 +87,7 @@ def test_a_hopeless_child_is_stopped_at_its_rung_and_keeps_its_best_parameters(r
 
 
 def trained(assignment) -> Trained:
-    outcome = train(assignment, stripes(), PrefixCache())
+    outcome = train(assignment, stripes(), ActivationCache(CacheLimits(1 << 24, 0)))
     assert isinstance(outcome, Trained), outcome
     return outcome
 

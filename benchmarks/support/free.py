@@ -8,11 +8,12 @@ import numpy as np
 from mutant.answers import Answers, Images, answer
 from mutant.assignment import Assignment
 from mutant.component import Arrays, Component, content_digest, is_buffer
+from mutant.cost import component_flops
 from mutant.outcome import Cost, Outcome, Trained
 from mutant.path import Part, Path
-from mutant.search.evaluator import Begun, Supply, Work, unheard
+from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, unheard
+from mutant.state import starting_arrays
 from mutant.storage.weights import TRACE
-from mutant.train import starting_arrays
 
 
 class FreeEvaluator:
@@ -25,6 +26,9 @@ class FreeEvaluator:
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        return tuple(component_flops(*chain) for chain in chains)
 
     def close(self) -> None:
         pass
