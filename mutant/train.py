@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -14,7 +14,7 @@ from mutant.activations.cache import ActivationCache
 from mutant.activations.source import Source
 from mutant.assignment import Assignment
 from mutant.blueprint import PlannedPart
-from mutant.compilation import Compiled, counting
+from mutant.compilation import counting
 from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.cost import forward_flops, training_flops
 from mutant.dataset import Dataset, Split
@@ -38,8 +38,7 @@ def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> O
     """
     started = time.monotonic()
     try:
-        with counting() as compiled:
-            return _train(assignment, dataset, cache, started, compiled)
+        return _train(assignment, dataset, cache, started)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
@@ -71,14 +70,13 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
     return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
 
 
-def _train(
-    assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float, compiled: Compiled
-) -> Trained:
+def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
     state, buffers = initial_state(assignment, suffix)
     best = _Best()
-    with feed.chunks() as chunks:
+    looped, computed = time.monotonic(), cache.computed_seconds
+    with counting() as compiled, feed.chunks() as chunks:
         for reached, losses in _visits(assignment, suffix, state, buffers, chunks):
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
@@ -86,17 +84,16 @@ def _train(
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
             if assignment.hopeless(len(best.validations), max(best.validations)):
                 break
-    cost = _cost(assignment, dataset, feed, len(best.validations))
+    waited = max(0.0, feed.waited - (cache.computed_seconds - computed))
+    device = max(0.0, time.monotonic() - looped - waited - compiled.seconds)
+    result = _result(assignment, best)
+    examples = feed.per_visit * len(best.validations)
+    validated = len(dataset.validation) * len(best.validations)
+    size = assignment.blueprint.hyperparameters.image_size
+    flops = training_flops(assignment.blueprint, size, examples=examples, validation_examples=validated)
     seconds = time.monotonic() - started
-    cost = replace(
-        cost,
-        seconds=seconds,
-        device_seconds=max(0.0, seconds - feed.waited - compiled.seconds),
-        wait_seconds=feed.waited,
-        compile_seconds=compiled.seconds,
-        compilations=compiled.programs,
-    )
-    return _result(assignment, best, cost)
+    cost = Cost(seconds, examples, flops, device, waited, compiled.seconds, compiled.programs)
+    return Trained(*result, tuple(best.validations), cost)
 
 
 def _visits(
@@ -133,15 +130,8 @@ def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, 
     return right / len(split)
 
 
-def _cost(assignment: Assignment, dataset: Dataset, feed: Feed, validations: int) -> Cost:
-    plan, examples = assignment.blueprint, feed.per_visit * validations
-    validated = len(dataset.validation) * validations
-    flops = training_flops(plan, plan.hyperparameters.image_size, examples=examples, validation_examples=validated)
-    return Cost(examples=examples, flops=flops)
-
-
-def _result(assignment: Assignment, best: _Best, cost: Cost) -> Trained:
-    """The child's path, with a new component and its momentum for each part that was trained."""
+def _result(assignment: Assignment, best: _Best) -> tuple[Path, dict[str, Component], dict[str, Arrays]]:
+    """The child's path, with a new component and its momentum, each by digest, for each part that was trained."""
     candidate, plan = assignment.candidate, assignment.blueprint
     cut = plan.frozen_prefix
     components: dict[str, Component] = {}
@@ -167,7 +157,7 @@ def _result(assignment: Assignment, best: _Best, cost: Cost) -> Trained:
         quality=max(best.validations),
         flops=forward_flops(plan.chain, plan.hyperparameters.image_size),
     )
-    return Trained(path, components, traces, tuple(best.validations), cost)
+    return path, components, traces
 
 
 def _made(assignment: Assignment, part: PlannedPart, component: Component, trace: str) -> Part:

@@ -48,12 +48,14 @@ class ActivationCache:
 
     `home` is the run's directory on this host, shared by its workers and removed by the last of them; None makes one
     of its own. `told` hears, once, why nothing more can be kept: whatever happens to the cache, sources give the same
-    bits. `computed_rows` and `reused_rows` count this process's rows over all depths.
+    bits. `computed_rows` and `reused_rows` count this process's rows over all depths, `computed_seconds` what computing
+    them took.
     """
 
     def __init__(self, limits: CacheLimits = CacheLimits(), home: Path | None = None, told: Told = _quiet) -> None:
         self.limits = limits
         self.computed_rows = 0
+        self.computed_seconds = 0.0
         self.reused_rows = 0
         self._home, self._told = home, told
         self._shelf: Shelf | None = None

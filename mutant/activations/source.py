@@ -1,5 +1,6 @@
 """Activations by row: taken from what is kept, computed where they are not. The bits are the same either way."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -83,6 +84,7 @@ class Work(Protocol):
     """Hears what was computed, reused, and what could not be kept."""
 
     computed_rows: int
+    computed_seconds: float
     reused_rows: int
 
     def trouble(self, error: OSError) -> None: ...
@@ -173,7 +175,9 @@ class Layer:
             if self._chain:
                 if self._arrays is None:
                     self._arrays = on_device([component.arrays for component in self._components()])
+                started = time.monotonic()
                 values[part] = run_in_batches(self._chain, self._arrays, inputs, BATCH)
+                self._work.computed_seconds += time.monotonic() - started
             else:
                 values[part] = inputs
         self._work.computed_rows += len(rows)
