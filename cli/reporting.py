@@ -65,7 +65,7 @@ def speed(db: Db = None, as_json: Json = False) -> None:
         return
     table(
         [right("run"), "task", right("children"), "time", right("FLOP"), right("FLOP/s"), right("of peak"),
-         right("children/min")],
+         right("children/min"), right("waiting"), right("programs")],
         (
             [
                 str(one.run),
@@ -76,11 +76,15 @@ def speed(db: Db = None, as_json: Json = False) -> None:
                 count(one.flops_per_second),
                 percent(one.share),
                 UNKNOWN if one.children_per_minute is None else f"{one.children_per_minute:.1f}",
+                percent(one.waiting),
+                str(one.compilations),
             ]
             for one in found
         ),
     )  # fmt: skip
-    say("Times are the workers' own, rates those of one worker.")
+    say(
+        "Times are the workers' own, rates those of one worker. Waiting: the device, for data. Programs: compiled anew."
+    )
     say(f"Peak, measured now by a product of {peak.size:,} x {peak.size:,} in {peak.dtype}: "
         f"{count(peak.flops_per_second)}FLOP/s on {peak.device}")  # fmt: skip
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mutant.search.progress import BudgetSpent
     from mutant.search.progress import Progress as Event
     from mutant.search.workers import Crew
+    from mutant.storage.effort import Effort
     from mutant.storage.store import Store
     from mutant.tasks.task import Task
 
@@ -110,6 +111,13 @@ def describe_outcome(outcome: "Outcome", validations: int = 0) -> str:
     return f"{percent(path.quality):>6}  {duration(outcome.cost.seconds):>7}  {changes(path.mutations)}{stopped}"
 
 
+def describe_effort(effort: "Effort") -> str:
+    """What a segment's children took of their workers' time, and what had to be compiled for them."""
+    compiled = f"{plural(effort.compilations, 'program')} compiled, {duration(effort.compile_seconds)}"
+    waited = f"the device waited {percent(effort.wait_seconds / effort.seconds)}" if effort.seconds else ""
+    return "; ".join(part for part in (f"{duration(effort.seconds)} of training", compiled, waited) if part)
+
+
 def describe_spent(event: "BudgetSpent") -> str:
     """That a budget ends a segment, and what was spent of it."""
     return f"the budget of {amount(event.budget, event.unit)} ends it: {amount(event.spent, event.unit)} spent"
@@ -151,6 +159,8 @@ class Lines:
                 tell(f"  {event.task}: {describe_spent(event)}")
             case events.SegmentFinished(winner=winner):
                 tell(f"  {event.task}: {_end(None if winner is None else winner.quality, self._done)}")
+                if event.effort is not None:
+                    tell(f"  {event.task}: {describe_effort(event.effort)}")
                 if self._last:
                     tell(MEASURING)
             case _:
@@ -225,6 +235,8 @@ class Bars:
                 self._print(f"{event.task}: {describe_spent(event)}")
             case events.SegmentFinished(winner=winner):
                 self._end(event.task, None if winner is None else winner.quality)
+                if event.effort is not None:
+                    self._print(f"{event.task}: {describe_effort(event.effort)}")
 
     def _add(self, what: str, *, total: int | None, completed: int = 0) -> TaskID:
         return self.progress.add_task(what, total=total, completed=completed, so_far="")

@@ -47,7 +47,7 @@ def keep_compiled_programs() -> None:
         except OSError:
             return
         xla.config.update("jax_compilation_cache_dir", str(directory))
-        xla.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        xla.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
 
 
 def describe() -> str:

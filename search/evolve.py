@@ -20,6 +20,7 @@ from mutant.search.retention import best_path
 from mutant.search.scoring import score_of
 from mutant.search.setup import Search
 from mutant.search.sharing import sharing
+from mutant.storage.effort import efforts
 from mutant.storage.records import CandidateRecord, Segment
 from mutant.storage.refusals import Late
 
@@ -122,7 +123,8 @@ def _finish(search: Search, segment: Segment, population: Population) -> None:
     winner = best_path(population.own, population.pool, search.config.scale)
     golden = golden_outputs(winner, search.evaluator, search.supply) if winner else None
     search.store.finish_segment(segment.key, winner.id if winner else None, golden)
-    search.listener(SegmentFinished(segment.task, winner))
+    spent = next((effort for effort in efforts(search.store, segment.key)), None)
+    search.listener(SegmentFinished(segment.task, winner, spent))
 
 
 def _of_generation(search: Search, segment: Segment, generation: int) -> Sequence[CandidateRecord]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mutant.outcome import Outcome
 from mutant.path import Path
 from mutant.search.budget import Unit
+from mutant.storage.effort import Effort
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ class BudgetSpent:
 
 @dataclass(frozen=True)
 class SegmentFinished:
+    """A segment's end: its winner, and what its children took (None where not one ended)."""
+
     task: str
     winner: Path | None
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True)

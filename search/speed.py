@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 from mutant.storage.effort import Effort
 
@@ -15,6 +17,7 @@ class Speed:
 
     `seconds` are those of the workers while they trained a child, all that a child costs them among it: compiling,
     reading, validation. Rates are per worker and None where no time was recorded; `share` is that of the peak.
+    `waiting` is the share of the seconds in which the device waited for data.
     """
 
     run: int
@@ -25,9 +28,14 @@ class Speed:
     seconds: float
     examples: int
     flops: float
+    device_seconds: float
+    wait_seconds: float
+    compile_seconds: float
+    compilations: int
     flops_per_second: float | None
     share: float | None
     children_per_minute: float | None
+    waiting: float | None
 
 
 def speeds(efforts: Iterable[Effort], peak: float | None) -> tuple[Speed, ...]:
@@ -42,18 +50,8 @@ def speeds(efforts: Iterable[Effort], peak: float | None) -> tuple[Speed, ...]:
     found: list[Speed] = []
     for parts in by_run.values():
         found += [_speed(part, peak) for part in parts]
-        found.append(replace(_speed(_sum(parts), peak), segment=None, task=WHOLE_RUN, visit=None))
+        found.append(replace(_speed(reduce(add, parts), peak), segment=None, task=WHOLE_RUN, visit=None))
     return tuple(found)
-
-
-def _sum(parts: list[Effort]) -> Effort:
-    return replace(
-        parts[0],
-        children=sum(part.children for part in parts),
-        seconds=sum(part.seconds for part in parts),
-        examples=sum(part.examples for part in parts),
-        flops=sum(part.flops for part in parts),
-    )
 
 
 def _speed(effort: Effort, peak: float | None) -> Speed:
@@ -64,4 +62,5 @@ def _speed(effort: Effort, peak: float | None) -> Speed:
         flops_per_second=rate,
         share=None if rate is None or peak is None else rate / peak,
         children_per_minute=60 * effort.children / effort.seconds if timed else None,
+        waiting=effort.wait_seconds / effort.seconds if timed else None,
     )

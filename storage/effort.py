@@ -1,17 +1,22 @@
 """What segments took, summed by the database over their candidates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import func, select
 
 from mutant.storage.checks import checked
+from mutant.storage.records import SegmentKey
 from mutant.storage.schema import CandidateRow, SegmentRow, TaskRow
 from mutant.storage.store import Store
 
 
 @dataclass(frozen=True)
 class Effort:
-    """One segment's children that ended, trained or failed: their workers' seconds, examples, counted model FLOPs."""
+    """One segment's children that ended, trained or failed: their workers' seconds, examples, counted model FLOPs.
+
+    Of the seconds `device_seconds` were spent in device programs, `wait_seconds` while the device waited for data, and
+    `compile_seconds` on `compilations` programs that no cache held.
+    """
 
     run: int
     segment: int
@@ -21,23 +26,38 @@ class Effort:
     seconds: float
     examples: int
     flops: float
+    device_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    compilations: int = 0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        """Both together, under the name of the first."""
+        names = [field.name for field in fields(self)]
+        summed = names[names.index("children") :]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in summed}
+        return Effort(self.run, self.segment, self.task, self.visit, **sums)
 
 
-def efforts(store: Store) -> tuple[Effort, ...]:
-    """Of every segment in which a child ended, in the order of the runs."""
+def efforts(store: Store, segment: SegmentKey | None = None) -> tuple[Effort, ...]:
+    """Of every segment in which a child ended, in the order of the runs; or of one `segment` alone."""
     row = CandidateRow
-    sums = (func.sum(row.seconds), func.sum(row.examples), func.sum(row.flops))
+    summed = (
+        row.seconds, row.examples, row.flops, row.device_seconds, row.wait_seconds, row.compile_seconds, row.compilations,
+    )  # fmt: skip
     query = (
-        select(row.run, row.segment, TaskRow.name, SegmentRow.visit, func.count(), *sums)
+        select(row.run, row.segment, TaskRow.name, SegmentRow.visit, func.count(), *map(func.sum, summed))
         .join(SegmentRow, (SegmentRow.run == row.run) & (SegmentRow.segment == row.segment))
         .join(TaskRow, TaskRow.key == SegmentRow.task_key)
         .where(row.state.in_(("DONE", "FAILED")))
         .group_by(row.run, row.segment, TaskRow.name, SegmentRow.visit)
         .order_by(row.run, row.segment)
     )
+    if segment is not None:
+        query = query.where(row.run == segment.run, row.segment == segment.index)
     with store.reading() as connection:
         found = connection.execute(query).all()
     return tuple(
-        checked(Effort(run, segment, task, visit, children, seconds, int(examples), flops))
-        for run, segment, task, visit, children, seconds, examples, flops in found
+        checked(Effort(*key, seconds, int(examples), flops, device, waited, compiling, int(programs)))
+        for *key, seconds, examples, flops, device, waited, compiling, programs in found
     )

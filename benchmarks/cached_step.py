@@ -1,0 +1,79 @@
+"""A training step above k of 12 frozen blocks, with cached activations, against what the cost model predicts.
+
+    taskset -c 0 .venv/bin/python benchmarks/cached_step.py [--root vit-ti16 --image-size 128]
+
+ViT-Ti/16, 65 tokens, batch 32, one thread. Three ways for each k: the full network trained (k = 0), the prefix frozen but
+run at every step, the prefix frozen and its activations read. The cost model counts three forwards for what is trained and
+one for a prefix that is run (`mutant/counting.py`), so it predicts full / cached = F / F_suffix and
+recomputed / cached = (F_prefix + 3 F_suffix) / (3 F_suffix). The ratio is the worst of measured / predicted.
+Time is CPU time of the process, of the best of the repeats; programs are compiled before.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+from training_program import STEPS, TrainingProgram, with_worker_environment
+
+FROZEN = (0, 3, 6, 9, 11, 12)
+GOAL, REPEATS, STEP = 0.9, 3, 3
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """The least CPU seconds of a call."""
+    times: list[float] = []
+    for _ in range(REPEATS):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="vit-ti16")
+    parser.add_argument("--image-size", type=int, default=128)
+    options = parser.parse_args()
+    with_worker_environment()
+    import numpy as np
+    from suffixes import BATCH, suffix
+
+    from mutant.network import on_device, run_in_batches
+
+    whole = suffix(options.root, options.image_size, "block_00", tokens=True)
+    arrays = on_device(whole.arrays)
+    rows = whole.x[:BATCH]
+    cached: dict[int, float] = {}
+    prefix: dict[int, float] = {}
+    for k in FROZEN:
+        one = suffix(options.root, options.image_size, f"block_{k:02d}" if k < 12 else "norm", tokens=True)
+        program = TrainingProgram(one)
+        steps = STEPS if k > 6 else STEPS // 8
+        program.run(1)
+        cached[k] = seconds_of(lambda: program.run(steps)) / steps  # noqa: B023
+        run = (lambda: np.asarray(run_in_batches(whole.specs[:k], arrays[:k], rows))) if k else (lambda: None)  # noqa: B023
+        run()
+        prefix[k] = seconds_of(run) if k else 0.0
+        print(f"k = {k}: step {1e3 * cached[k]:.2f} ms, prefix {1e3 * prefix[k]:.2f} ms", flush=True)
+    found: dict[str, dict[str, float]] = {}
+    for k in FROZEN[1:]:
+        above = sum(whole.flops[k:])
+        model = sum(whole.flops) / above, (sum(whole.flops[:k]) + STEP * above) / (STEP * above)
+        measured = cached[0] / cached[k], (cached[k] + prefix[k]) / cached[k]
+        found[str(k)] = {
+            "of_full": round(measured[0], 2), "of_full_predicted": round(model[0], 2),
+            "of_recomputed": round(measured[1], 2), "of_recomputed_predicted": round(model[1], 2),
+        }  # fmt: skip
+        print(f"k = {k}: full / cached {measured[0]:.2f} (model {model[0]:.2f}), "
+              f"recomputed / cached {measured[1]:.2f} (model {model[1]:.2f})", flush=True)  # fmt: skip
+    worst = min(
+        min(f["of_full"] / f["of_full_predicted"], f["of_recomputed"] / f["of_recomputed_predicted"])
+        for f in found.values()
+    )
+    result = {"name": "cached_step", "ratio": round(worst, 2), "goal": GOAL, "baseline": "the cost model's prediction"}
+    print(json.dumps({**result, "by_frozen_blocks": found}))
+
+
+if __name__ == "__main__":
+    main()
