@@ -2,9 +2,9 @@
 
     taskset -c 0 .venv/bin/python benchmarks/cached_step.py [--root vit-ti16 --image-size 128]
 
-ViT-Ti/16, 65 tokens, batch 32, one thread. Three ways for each k: the full network trained (k = 0), the prefix frozen but
-run at every step, the prefix frozen and its activations read. The cost model counts three forwards for what is trained and
-one for a prefix that is run (`mutant/counting.py`), so it predicts full / cached = F / F_suffix and
+ViT-Ti/16, 65 tokens, batch 32, one thread. Three ways for each k: the full network trained (k = 0), the prefix frozen
+but run at every step, the prefix frozen and its activations read. The cost model counts three forwards for what is
+trained and one for a prefix that is run (`mutant/counting.py`), so it predicts full / cached = F / F_suffix and
 recomputed / cached = (F_prefix + 3 F_suffix) / (3 F_suffix). The ratio is the worst of measured / predicted.
 Time is CPU time of the process, of the best of the repeats; programs are compiled before.
 """

@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/segment.py [--children 12] [--repeats 2]
 
 Without: the same programs, but the frozen prefix is run for every example of every visit and validation, as the
-published code does. A rehearsal compiles everything first; then the two take turns. Winners, scores and the digest of the
-whole database must be equal. `bound` is the ratio that the counted FLOPs allow: a step is counted as three forwards of
-the suffix, so with everything below the cut free, no cache can give more; `overhead` is the share of the segment outside
-of device programs, `waiting` that in which the device waited for data.
+published code does. A rehearsal compiles everything first; then the two take turns. Winners, scores and the digest of
+the whole database must be equal. `bound` is the ratio that the counted FLOPs allow: a step is counted as three forwards
+of the suffix, so that with everything below the cut free no cache can give more. `overhead` is the share of the segment
+outside of device programs, `waiting` that in which the device waited for data.
 """
 
 import argparse

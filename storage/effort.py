@@ -43,7 +43,8 @@ def efforts(store: Store, segment: SegmentKey | None = None) -> tuple[Effort, ..
     """Of every segment in which a child ended, in the order of the runs; or of one `segment` alone."""
     row = CandidateRow
     summed = (
-        row.seconds, row.examples, row.flops, row.device_seconds, row.wait_seconds, row.compile_seconds, row.compilations,
+        row.seconds, row.examples, row.flops,
+        row.device_seconds, row.wait_seconds, row.compile_seconds, row.compilations,
     )  # fmt: skip
     query = (
         select(row.run, row.segment, TaskRow.name, SegmentRow.visit, func.count(), *map(func.sum, summed))
