@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CLASSES, World, conv_chain, stripes, vit_chain, world
 
@@ -33,15 +33,16 @@ from mutant.template import ADAPTER_WIDTHS, Mode, fitted
 HEAD = NewHead(CLASSES)
 QUICK = Training(32, 1, 16)
 CHAINS = {"vit": vit_chain(3), "efficientnet": conv_chain(3)}
-EDITS: tuple[tuple[Mutation, ...], ...] = (
-    (HEAD,),
-    (Clone("norm"), HEAD),
-    (Clone("block_01"), HEAD),
-    (Clone("block_00"), Clone("block_02"), InsertAdapter(1, 8), Clone("norm"), HEAD),
-    (InsertAdapter(2, 64), Clone("norm"), HEAD),
-    (InsertAdapter(0, 16), InsertAdapter(2, 64), HEAD),
-    (Clone("block_01"), DropTopBlock(2), HEAD),
-    (Clone("embedding"), Clone("block_02"), HEAD),
+EDITS: tuple[tuple[str, tuple[Mutation, ...]], ...] = (
+    ("vit", (HEAD,)),
+    ("vit", (Clone("block_01"), HEAD)),
+    ("vit", (Clone("block_00"), Clone("block_02"), InsertAdapter(1, 8), Clone("norm"), HEAD)),
+    ("vit", (InsertAdapter(0, 16), InsertAdapter(2, 64), HEAD)),
+    ("vit", (Clone("block_01"), DropTopBlock(2), HEAD)),
+    ("vit", (Clone("embedding"), Clone("block_02"), HEAD)),
+    ("efficientnet", (Clone("norm"), HEAD)),
+    ("efficientnet", (Clone("block_00"), Clone("block_02"), InsertAdapter(1, 8), Clone("norm"), HEAD)),
+    ("efficientnet", (Clone("block_00"), DropTopBlock(2), HEAD)),
 )
 
 
@@ -63,7 +64,9 @@ def trained_alone(here: World, edits: Sequence[Mutation]) -> list[dict[str, np.n
     x, y = source.take(rows), data.train.labels[rows]
     rates = learning_rates(plan.hyperparameters, 2, 1)
 
-    def loss(values: list[dict[str, jax.Array]], x: jax.Array, y: jax.Array) -> jax.Array:
+    @jax.jit
+    @jax.grad
+    def gradient(values: list[dict[str, jax.Array]], x: jax.Array, y: jax.Array) -> jax.Array:
         logits = forward(chain, [{**r, **v} for r, v in zip(rest, values, strict=True)], x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
@@ -71,13 +74,12 @@ def trained_alone(here: World, edits: Sequence[Mutation]) -> list[dict[str, np.n
     state = optimizer.init(values)
     for step in range(2):
         batch = slice(16 * step, 16 * step + 16)
-        updates, state = optimizer.update(jax.grad(loss)(values, x[batch], y[batch]), state)
+        updates, state = optimizer.update(gradient(values, x[batch], y[batch]), state)
         values = optax.apply_updates(values, updates)
     return [{**r, **v} for r, v in zip(rest, values, strict=True)]
 
 
-@pytest.mark.parametrize("family", CHAINS)
-@pytest.mark.parametrize("edits", EDITS, ids=lambda edits: "-".join(type(edit).__name__ for edit in edits))
+@pytest.mark.parametrize(("family", "edits"), EDITS)
 @pytest.mark.slow
 def test_a_child_is_trained_as_by_a_program_of_its_own(family: str, edits: Sequence[Mutation]) -> None:
     here = world(3, CHAINS[family])
@@ -102,7 +104,7 @@ def test_a_child_is_trained_as_by_a_program_of_its_own(family: str, edits: Seque
 def test_what_is_not_trained_keeps_its_bytes_and_padding_stays_nothing() -> None:
     here = world(3, CHAINS["vit"])
     edits = (Clone("block_01"), InsertAdapter(2, 8), HEAD)
-    work = here.assignment(here.root, edits, training=QUICK)
+    work = here.assignment(here.root, edits, training=Training(48, 1, 8))
     suffix = fitted(work.blueprint)
     state, buffers = initial_state(work, suffix)
     before = [{name: np.array(array) for name, array in place.items()} for place in state.values]
@@ -122,13 +124,12 @@ def test_what_is_not_trained_keeps_its_bytes_and_padding_stays_nothing() -> None
 
 
 @pytest.mark.parametrize("family", CHAINS)
-@given(st.lists(st.integers(0, 2**32), min_size=40, max_size=40, unique=True))
-@settings(max_examples=5)
-def test_a_handful_of_templates_serves_all_children(family: str, seeds: list[int]) -> None:
+def test_a_handful_of_templates_serves_all_children(family: str) -> None:
+    """The blocks of the small EfficientNet all change the shape, so that none can be passed over: its worst case."""
     here = world(3, CHAINS[family])
     rules = MutationRules(start=0.3, reach=2)
     templates, structures = set(), set()
-    for seed in seeds:
+    for seed in range(200):
         rng = np.random.default_rng(seed)
         plan = blueprint(
             [here.root],
@@ -145,8 +146,8 @@ def test_a_handful_of_templates_serves_all_children(family: str, seeds: list[int
         assert suffix.inputs == signature
         templates.add(suffix.template)
         structures.add((plan.chain[plan.frozen_prefix :], tuple(part.trainable for part in plan.parts)))
-    assert len(structures) > 2 * len(templates)
-    assert len(templates) <= (6 if family == "vit" else 9)
+    assert len(structures) > (10 if family == "vit" else 3) * len(templates), (len(structures), len(templates))
+    assert len(templates) <= (5 if family == "vit" else 20)
 
 
 @pytest.mark.slow
