@@ -23,7 +23,12 @@ def recorded_config(run: Run) -> RunConfig:
         check(replace(settings_of(config), preset=None, children=config.children or None), where=where)
         _check_names_and_sizes(config)
     except UserError as error:
-        raise Damaged(f"{error.message.rstrip('.')}, so they are damaged.", hint=_HINT) from error
+        told = (
+            error.message.rstrip(".")
+            if where in error.message
+            else f"{where.capitalize()}: {error.message}".rstrip(".")
+        )
+        raise Damaged(f"{told}, so they are damaged.", hint=_HINT) from error
     except DECODING as error:
         told = f"{type(error).__name__}: {error}"
         raise Damaged(f"The database is damaged in {where} ({told[:200]}).", hint=_HINT) from error

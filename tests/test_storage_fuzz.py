@@ -164,7 +164,7 @@ def test_a_column_of_other_values_is_told(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(column=st.sampled_from(COLUMNS), value=VALUES)
 def test_a_column_of_other_values_is_told_hundreds_of_times(
     tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
