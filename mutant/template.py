@@ -20,8 +20,6 @@ from mutant.families import shapes
 from mutant.path import HEAD, adapter_slot, is_adapter, is_block, slot_index
 from mutant.shape import Signature, image_signature, output_signature
 
-BLOCKS = 4
-"""A template begins a multiple of so many blocks below the root's top, as far as the shapes allow."""
 ADAPTER_WIDTHS = (32, 128)
 """Adapters are padded with zeros to the next of these widths; a wider one is trained as it is."""
 FEWEST_CLASSES = 16
@@ -124,11 +122,15 @@ def _unrolled(plan: Blueprint) -> list[_Slot]:
 
 
 def _entry(slots: Sequence[_Slot], cut: int, blocks: int) -> int:
-    """Where the template begins: at the cut, or below it at blocks that can be passed over."""
+    """Where the template begins: 1, 2, 4, 8, ... blocks below the root's top, as far as blocks can be passed over.
+
+    Fewer beginnings would mean fewer programs; but what is passed over is not free, since room for what its gradient
+    would need is cleared at every step.
+    """
     index = slot_index(slots[cut].name)
     if index is None:
         return cut
-    lowest = blocks - BLOCKS * -(-(blocks - index) // BLOCKS)
+    lowest = blocks - (1 << (blocks - index - 1).bit_length())
     first = cut
     while first and slots[first - 1].keeps and (slot_index(slots[first - 1].name) or 0) >= lowest:
         first -= 1
