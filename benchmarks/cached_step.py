@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable
 
-from training_program import STEPS, TrainingProgram, with_worker_environment
+from support.training_program import STEPS, TrainingProgram, with_worker_environment
 
 FROZEN = (0, 3, 6, 9, 11, 12)
 GOAL, REPEATS = 0.9, 3
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     with_worker_environment()
     import numpy as np
-    from suffixes import BATCH, suffix
+    from support.suffixes import BATCH, suffix
 
     from mutant.network import on_device, run_in_batches
 

@@ -64,7 +64,7 @@ def grown(children: int) -> dict[str, Any]:
 
     import mutant.train
 
-    mutant.train.training_program = first_step  # pyright: ignore[reportAttributeAccessIssue]
+    mutant.train.training_program = first_step
     task = mutant.load_task("sample:letters")
     done = grow(task, Settings(children=children), CacheLimits())
     return {

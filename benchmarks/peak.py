@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training_program import STEPS, TrainingProgram, with_worker_environment
+from support.training_program import STEPS, TrainingProgram, with_worker_environment
 
 GOAL, REPEATS, ROOT = 0.5, 5, "efficientnet-lite0"
 
@@ -39,7 +39,7 @@ def forward_share(suffix: Any, peak: float) -> float:
 
 
 def step_share(suffix: Any, peak: float) -> float:
-    from suffixes import BATCH
+    from support.suffixes import BATCH
 
     program = TrainingProgram(suffix)
     program.run(STEPS)
@@ -81,7 +81,7 @@ def _best(run: Any) -> float:
 
 def main() -> None:
     with_worker_environment()
-    from suffixes import suffixes
+    from support.suffixes import suffixes
 
     from mutant.peak import measured_peak
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from training_program import with_worker_environment
+from support.training_program import with_worker_environment
 
 GOAL, TOLERANCE, ROUNDING = 1.0, 1e-2, 1e-6
 INSTALL = "PyTorch is not installed, so nothing is compared. Install it with: python -m pip install torch==2.13.0"
@@ -35,7 +35,7 @@ def main() -> None:
         print(INSTALL)
         return
     with_worker_environment()
-    from suffixes import suffixes
+    from support.suffixes import suffixes
 
     ratios: dict[str, float] = {}
     for suffix in suffixes():
@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(suffix: Any, repeats: int, *, compiled: bool) -> dict[str, list[float]]:
     """Seconds per step of every contender, one per repeat."""
-    from training_program import STEPS, TrainingProgram
+    from support.training_program import STEPS, TrainingProgram
 
     program = TrainingProgram(suffix)
     contenders: dict[str, Step] = {"mutant": program.run}
@@ -93,8 +93,8 @@ def theirs(suffix: Any, first: Any, *, compiled: bool) -> Iterator[tuple[str, St
 
 def _torch_step(suffix: Any, first: Any, *, compiled: bool, channels_last: bool) -> Step:
     import numpy as np
-    from suffixes import BATCH, EXAMPLES
-    from torch_layers import forward, from_torch, functional, to_torch, torch
+    from support.suffixes import BATCH, EXAMPLES
+    from support.torch_layers import forward, from_torch, functional, to_torch, torch
 
     torch.set_num_threads(1)
     layout = torch.channels_last if channels_last else torch.contiguous_format

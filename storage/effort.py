@@ -58,7 +58,8 @@ def efforts(store: Store, segment: SegmentKey | None = None) -> tuple[Effort, ..
         query = query.where(row.run == segment.run, row.segment == segment.index)
     with store.reading() as connection:
         found = connection.execute(query).all()
-    return tuple(
-        checked(Effort(*key, seconds, int(examples), flops, device, waited, compiling, int(programs)))
-        for *key, seconds, examples, flops, device, waited, compiling, programs in found
-    )
+    found_efforts: list[Effort] = []
+    for run, index, task, visit, children, seconds, examples, flops, device, waited, compiling, programs in found:
+        took = (seconds, int(examples), flops, device, waited, compiling, int(programs))
+        found_efforts.append(checked(Effort(run, index, task, visit, children, *took)))
+    return tuple(found_efforts)

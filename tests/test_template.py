@@ -1,6 +1,7 @@
 """Templates: few programs for all children, and each child trained as if the program had been made for it alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,18 +47,18 @@ EDITS: tuple[tuple[str, tuple[Mutation, ...]], ...] = (
 )
 
 
-def trained_alone(here: World, edits: Sequence[Mutation]) -> list[dict[str, np.ndarray]]:
+def trained_alone(here: World, edits: Sequence[Mutation]) -> list[dict[str, Any]]:
     """The suffix's arrays after the same steps by plain autodiff, with nothing padded, masked or passed over."""
     work, data = here.assignment(here.root, edits, training=QUICK), stripes()
     plan = work.blueprint
     parts = plan.parts[plan.frozen_prefix :]
     chain = plan.chain[plan.frozen_prefix :]
     arrays = [starting_arrays(work, part) for part in parts]
-    values = [
+    values: Any = [
         {n: jnp.asarray(a) for n, a in own.items() if part.trainable and not is_buffer(n)}
         for part, own in zip(parts, arrays, strict=True)
     ]
-    rest = [{n: a for n, a in own.items() if n not in v} for own, v in zip(arrays, values, strict=True)]
+    rest: Any = [{n: a for n, a in own.items() if n not in v} for own, v in zip(arrays, values, strict=True)]
     source, rows = Shown(work, data, ActivationCache(CacheLimits(0, 0))).visit(
         0, example_stream(derive(work.candidate.seed, "order"), len(data.train), 32, 1)[0]
     )

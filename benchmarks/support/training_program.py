@@ -23,7 +23,7 @@ class TrainingProgram:
     """A suffix's weights and momentum on the device; `run` goes on from where the last call ended."""
 
     def __init__(self, suffix: Any) -> None:
-        from suffixes import BATCH
+        from support.suffixes import BATCH
 
         from mutant.sgd import Child, training_program
         from mutant.state import initial_state
