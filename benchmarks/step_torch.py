@@ -3,8 +3,8 @@
     .venv/bin/python -m pip install torch==2.13.0     (not a dependency; the benchmark says so when it is missing)
     taskset -c 0 .venv/bin/python benchmarks/step_torch.py [--repeats 5] [--only NAME]
 
-About 15 minutes on one core, most of it PyTorch's compiler (`--eager` leaves it out). 1.12 to 1.71 at seven
-shapes, geometric mean 1.30, with --eager --repeats 2; the suffixes of six and twelve blocks were not measured yet.
+About 25 minutes on one core, much of it PyTorch's compiler (`--eager` leaves it out). 1.07 to 1.58 at seven shapes,
+geometric mean 1.24, with --eager --repeats 2; ViT suffixes of twelve blocks, and of ViT-Ti above one, not measured yet.
 
 SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32, float32. PyTorch runs eagerly and
 through torch.compile, convolutions in both memory layouts; its best time counts. Losses and clipped gradients of the

@@ -47,7 +47,7 @@ def segment(axes: Any, found: dict[str, Any]) -> None:
     axes.axhline(found["bound"], color=MODEL, ls="--", label=f"what the FLOPs allow: {found['bound']}")
     axes.set(ylabel="time of a segment, with cache = 1")
     axes.set_title(f"{found['children']} children of the default preset")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.02, 0.9))
 
 
 PANELS = {"cached_step": cached_step, "step": step, "segment": segment}
