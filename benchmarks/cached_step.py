@@ -14,23 +14,12 @@ Time is CPU time of the process, of the best of the repeats; programs are compil
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 
+from support.timing import best_of
 from support.training_program import STEPS, TrainingProgram, with_worker_environment
 
 FROZEN = (0, 3, 6, 9, 11, 12)
 GOAL, REPEATS = 0.9, 3
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """The least CPU seconds of a call."""
-    times: list[float] = []
-    for _ in range(REPEATS):
-        started = time.process_time()
-        call()
-        times.append(time.process_time() - started)
-    return min(times)
 
 
 def main() -> None:
@@ -54,10 +43,10 @@ def main() -> None:
         program = TrainingProgram(one)
         steps = STEPS if k > 6 else STEPS // 8
         program.run(1)
-        cached[k] = seconds_of(lambda: program.run(steps)) / steps  # noqa: B023
+        cached[k] = best_of(REPEATS, lambda: program.run(steps)).cpu / steps  # noqa: B023
         run = (lambda: np.asarray(run_in_batches(whole.specs[:k], arrays[:k], rows))) if k else (lambda: None)  # noqa: B023
         run()
-        prefix[k] = seconds_of(run) if k else 0.0
+        prefix[k] = best_of(REPEATS, run).cpu if k else 0.0
         print(f"k = {k}: step {1e3 * cached[k]:.2f} ms, prefix {1e3 * prefix[k]:.2f} ms", flush=True)
     fixed, whole_flops = cached[12], sum(whole.flops)
     found: dict[str, dict[str, float]] = {}

@@ -8,24 +8,13 @@ The program is the product's own for a template of a head alone, on 1,280 featur
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from typing import Any
+
+from support.timing import best_of
 
 from mutant import backend
 
 REPEATS, STEPS, BATCH, FEATURES, CLASSES = 5, 64, 32, 1_280, 26
-
-
-def best(call: Callable[[], object]) -> float:
-    """The least CPU seconds of a call, the first one apart, which compiles."""
-    call()
-    times: list[float] = []
-    for _ in range(REPEATS):
-        started = time.process_time()
-        call()
-        times.append(time.process_time() - started)
-    return min(times)
 
 
 def main() -> None:
@@ -69,7 +58,11 @@ def main() -> None:
         for k in range(children)
         for a, b in zip(jax.tree.leaves(alone[k]), jax.tree.leaves(shared), strict=True)
     )
-    result = {"name": "population", "ratio": round(best(one_by_one) / best(at_once), 2), "goal": 1.0}
+    result = {
+        "name": "population",
+        "ratio": round(best_of(REPEATS, one_by_one).cpu / best_of(REPEATS, at_once).cpu, 2),
+        "goal": 1.0,
+    }
     print(json.dumps({**result, "baseline": "the same heads, one after the other", "same_bits": same}))
 
 
