@@ -69,7 +69,8 @@ WITH_BLOBS = ("test_storage", "test_storage_runs", "test_collection", "test_veri
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_database" in metafunc.fixturenames:
         beside = BACK_ENDS if metafunc.definition.path.stem in WITH_BLOBS else ()
-        metafunc.parametrize("new_database", [*BACK_ENDS, *(f"{name}+blobs" for name in beside)], indirect=True)
+        with_blobs = [pytest.param(f"{name}+blobs", marks=pytest.mark.slow) for name in beside]
+        metafunc.parametrize("new_database", [*BACK_ENDS, *with_blobs], indirect=True)
 
 
 @pytest.fixture
