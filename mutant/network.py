@@ -39,7 +39,7 @@ def program(spec: Spec) -> Callable[[Mapping[str, jax.Array], Any], jax.Array]:
     def run(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
         return families.apply(spec, arrays, x)
 
-    return xla.jit(run)
+    return xla.jit(run, compiler_options=dict(backend.inference_options()))
 
 
 def on_device(arrays: Sequence[Arrays]) -> Tree:

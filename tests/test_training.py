@@ -85,7 +85,8 @@ def test_the_cache_extends_shallower_prefixes_and_keeps_to_its_budget():
 
 @pytest.mark.parametrize("chain", [None, conv_chain(3)], ids=["vit", "efficientnet"])
 def test_inserting_an_adapter_leaves_the_outputs_unchanged_to_the_bit(chain):
-    from mutant.blueprint import blueprint
+    from mutant.backend import inference_options
+from mutant.blueprint import blueprint
     from mutant.state import starting_arrays
 
     here = world(3, chain)
@@ -108,7 +109,8 @@ def test_one_program_equals_a_program_for_each_component(chain):
     images = stripes().validation.images[:16]
     chain = tuple(part.spec for part in path.parts)
     arrays = on_device([here.components[part.digest].arrays for part in path.parts])
-    whole = np.asarray(jax.jit(lambda values, x: forward(chain, values, x))(arrays, images))
+    options = dict(inference_options())
+    whole = np.asarray(jax.jit(lambda values, x: forward(chain, values, x), compiler_options=options)(arrays, images))
     for cut in range(1, len(chain)):
         below = run_in_batches(chain[:cut], arrays[:cut], images)
         assert run_in_batches(chain[cut:], arrays[cut:], below).tobytes() == whole.tobytes()
