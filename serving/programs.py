@@ -21,10 +21,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of component for rows of one shape: its programs by number of rows, rising, and its FLOPs for a row."""
+    """A kind of component for rows of one shape: its programs by number of rows, rising, its FLOPs for a row, and the
+    shape of what it emits for one."""
 
     programs: Mapping[int, Any]
     flops: float
+    emits: tuple[int, ...]
 
     def fitting(self, rows: int) -> int:
         """The smallest shape that holds `rows` rows, else the largest."""
@@ -56,7 +58,7 @@ class Programs:
         outputs = np.asarray(reference(loaded.arrays, inputs))
         found = {BATCH: reference} | dict(self._right(loaded, inputs, outputs))
         analysis: Mapping[str, float] = lowered.cost_analysis() or {}
-        return Kind(dict(sorted(found.items())), float(analysis.get("flops", 0.0)) / BATCH)
+        return Kind(dict(sorted(found.items())), float(analysis.get("flops", 0.0)) / BATCH, outputs.shape[1:])
 
     def _right(self, loaded: Loaded, inputs: Array, outputs: Array) -> Iterator[tuple[int, Any]]:
         for rung in self.ladder:
@@ -70,6 +72,16 @@ class Programs:
     def flops(self, loaded: Loaded, row: tuple[int, ...]) -> float:
         """Forward FLOPs of a component for one row of this shape."""
         return self._kinds[loaded.spec, row].flops
+
+    def path_flops(self, path: Served) -> tuple[float, ...]:
+        """Forward FLOPs of each component of a path for one image."""
+        row: tuple[int, ...] = (path.image_size, path.image_size, 3)
+        found: list[float] = []
+        for loaded in path.chain:
+            kind = self._kinds[loaded.spec, row]
+            found.append(kind.flops)
+            row = kind.emits
+        return tuple(found)
 
     def run(self, loaded: Loaded, x: Any) -> Any:
         """What a component emits for a batch whose shape is on the ladder: in this shape, if its bits are right there.

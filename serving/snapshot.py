@@ -10,7 +10,7 @@ from mutant.serving.programs import Programs
 from mutant.serving.refusals import Refused
 from mutant.serving.served import Resident, Served
 from mutant.storage import catalog, paths, runs
-from mutant.storage.refusals import Damaged
+from mutant.storage.refusals import Collected, Damaged
 from mutant.storage.store import Store
 from mutant.storage.versions import find_version
 from mutant.tasks.errors import UserError, nearest
@@ -73,7 +73,7 @@ class Loader:
             name = path.task or ""
             try:
                 (served[name],) = self._ready([(tasks[name], path)])
-            except Damaged:
+            except (Collected, Damaged):
                 bad[name] = path.id
         return Snapshot({name: served[name] for name in winners if name in served}, unlearnt, bad)
 
@@ -94,8 +94,10 @@ class Loader:
             if (task, found.version) not in self._old:
                 try:
                     (self._old[task, found.version],) = self._ready([(self._store.task(task), found)])
-                except Damaged as error:
+                except Collected as error:
                     raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.") from error
+                except Damaged as error:
+                    raise Refused(503, f"Version {version} of '{task}' is damaged.", "See: mutant verify") from error
             self._old.move_to_end((task, found.version))
             while len(self._old) > MOST_OLD:
                 self._old.popitem(last=False)
