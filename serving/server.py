@@ -2,9 +2,11 @@
 
 import errno
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -16,6 +18,7 @@ from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 DRAIN_SECONDS = 30
+_HOST = "This machine's own address is 127.0.0.1; 0.0.0.0 is all of its addresses."
 
 
 def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = lambda url: None) -> None:
@@ -37,20 +40,36 @@ def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = l
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=64 * 1024,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        with _stopping_quietly():
+            uvicorn.Server(config).run(sockets=[listening])
     logging.getLogger("mutant.serving").info("stopped")
+
+
+@contextmanager
+def _stopping_quietly() -> Generator[None]:
+    """uvicorn drains, and then raises the signal that stopped it once more: that one is not heard."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UserError(f"Cannot listen on '{host}': {error.strerror or error}.", hint=_HOST) from error
+    listening = socket.socket(family, kind, protocol)
+    try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
+        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"Port {port} of '{host}' is in use.", hint="Take another: --port 0 finds one.") from error
-        raise UserError(f"Cannot listen on '{host}' port {port}: {error.strerror or error}.") from error
+        raise UserError(f"Cannot listen on '{host}', port {port}: {error.strerror or error}.", hint=_HOST) from error
     return listening
 
 

@@ -87,7 +87,8 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
     found = re.search(r"http://\S+", first)
     assert found, first + process.stderr.read()
     here = Process(process, found[0])
-    threading.Thread(target=_listen, args=(process.stderr, here.lines), daemon=True).start()
+    listener = threading.Thread(target=_listen, args=(process.stderr, here.lines))
+    listener.start()
     try:
         eventually(lambda: _ready(here.url), seconds=120)
         yield here
@@ -95,6 +96,8 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
         if process.poll() is None:
             process.kill()
             process.wait()
+        listener.join()
+        process.stderr.close()
 
 
 def _listen(stream: Any, lines: list[dict[str, Any]]) -> None:

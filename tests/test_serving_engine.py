@@ -109,9 +109,8 @@ def test_a_component_runs_once_for_all_tasks_of_an_image(five: Grown) -> None:
     five.programs.calls.clear()
     _, work = run([Job(five.served, {SIZE: five.images[:1]})], five.programs)
     # The same component behind another one is another node: what it gets is different.
-    nodes = {
-        tuple(loaded.digest for loaded in one.chain[:n]) for one in five.served for n in range(1, len(one.chain) + 1)
-    }
+    chains = [[loaded.digest for loaded in one.chain] for one in five.served]
+    nodes = {tuple(digests[:n]) for digests in chains for n in range(1, len(digests) + 1)}
     assert sum(five.programs.calls.values()) == len(nodes)
     assert set(five.programs.calls) == {digest for digests in chains for digest in digests}
     assert sum(work.spent.values()) < 0.6 * sum(work.needed.values())
