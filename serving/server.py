@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -48,7 +49,11 @@ def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = l
 @contextmanager
 def _stopping_quietly() -> Generator[None]:
     """uvicorn drains, and then raises the signal that stopped it once more: that one is not heard."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        """It has done its work by now."""
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

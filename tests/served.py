@@ -1,5 +1,6 @@
 """Small grown systems and servers of them: in this process behind a real socket, or the command in its own."""
 
+import io
 import json
 import os
 import re
@@ -16,9 +17,13 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import httpx
+import numpy as np
 import uvicorn
 from growing import grown, small_tasks
+from PIL import Image
 
+from mutant.network import predict_logits
+from mutant.path import Path
 from mutant.search.config import Settings
 from mutant.serving.app import build
 from mutant.serving.service import Service
@@ -123,3 +128,27 @@ def infer_body(images: Any, outputs: Sequence[str] = ("logits",)) -> dict[str, A
     """A request of the Open Inference Protocol with pixels as JSON."""
     tensor = {"name": "images", "shape": list(images.shape), "datatype": "UINT8", "data": images.reshape(-1).tolist()}
     return {"inputs": [tensor], "outputs": [{"name": name} for name in outputs]}
+
+
+def encoded(pixels: np.ndarray, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+PNG = encoded(PIXELS[0])
+TASKS = ("low", "high")
+
+
+def best(store: Store, task: str) -> Path:
+    """The task's path."""
+    found = store.best(task)
+    assert found is not None
+    return found
+
+
+def logits_of(database: FilePath, task: str, pixels: np.ndarray) -> np.ndarray:
+    with Store.open(str(database), read_only=True) as store:
+        path = best(store, task)
+        return predict_logits(path, store.components({part.digest for part in path.parts}), pixels)

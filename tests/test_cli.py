@@ -23,7 +23,7 @@ COMMANDS = {
     "What there is": {"roots", "tasks", "presets"},
     "Growing": {"add", "evolve", "resume", "abandon", "baseline"},
     "Looking": {"list", "show", "lineage", "blame", "impact", "diff", "report"},
-    "Using": {"predict", "evaluate", "verify", "plot", "export"},
+    "Using": {"predict", "evaluate", "verify", "plot", "export", "serve", "keys"},
     "Keeping": {"rm", "gc", "import"},
 }
 

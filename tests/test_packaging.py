@@ -110,7 +110,7 @@ def test_pins_are_exact_hashed_complete_and_without_torch(
     assert len(entries) == len(pinned) == len(re.findall(r"^[^#\s]", text, re.M))
     assert requirements(project) - {"datasets"} <= set(pinned)
     assert not {name for name in pinned if name.startswith(("torch", "nvidia", "tensorflow-cpu"))}
-    dev = dict(line.split("==") for line in project["optional-dependencies"]["dev"])
+    dev = dict(line.partition(";")[0].strip().split("==") for line in project["optional-dependencies"]["dev"])
     assert {name: pinned[normal(name.split("[")[0])] for name in dev} == dev
 
 

@@ -42,7 +42,7 @@ class Grown:
         here = world(3, None if kind == "vit" else conv_chain(3))
         first = here.train(here.root, [Clone("block_01"), HEAD], task="a", training=QUICK).path
         edits = [(first, [HEAD]), (first, [Clone("block_02"), HEAD]), (here.root, [HEAD])]
-        edits += [(here.root, [InsertAdapter("adapter_01", 4), HEAD])]
+        edits += [(here.root, [InsertAdapter(1, 4), HEAD])]
         paths = [first]
         for number, (parent, mutations) in enumerate(edits):
             paths.append(here.train(parent, mutations, task="bcde"[number], seed=number, training=QUICK).path)
@@ -97,11 +97,12 @@ def test_any_mix_of_requests_gives_each_row_the_bits_it_has_alone(five: Grown, a
         assert set(logits) == {five.served[i].version for i in tasks}
         for version, found in logits.items():
             assert found.tobytes() == five.expected[version][start : start + n].tobytes()
-    needed = Counter[str]()
+    needed: dict[str, float] = {}
     for tasks, _, n in asked:
         for i in tasks:
-            needed[five.served[i].task.name] += n * sum(five.programs.path_flops(five.served[i]))
-    assert work.needed == pytest.approx(dict(needed))
+            name, row = five.served[i].task.name, sum(five.programs.path_flops(five.served[i]))
+            needed[name] = needed.get(name, 0.0) + n * row
+    assert work.needed == pytest.approx(needed)
     assert all(0 < work.spent[task] <= work.needed[task] * (1 + 1e-9) for task in work.needed)
 
 

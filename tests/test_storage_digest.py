@@ -9,7 +9,7 @@ from storage_samples import grow, new_store, planned, sample_golden, sample_imag
 
 from mutant.outcome import Failed
 from mutant.path import Path
-from mutant.storage import leases
+from mutant.storage import keys, leases
 from mutant.storage.collection import gc
 from mutant.storage.digest import digest
 from mutant.storage.holding import holding
@@ -22,6 +22,11 @@ from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 MEANINGLESS = {
+    "api_keys.created_at",
+    "api_keys.name",
+    "api_keys.rate",
+    "api_keys.scope",
+    "api_keys.secret",
     "baselines.at",
     "baselines.compilations",
     "baselines.compile_seconds",
@@ -142,6 +147,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
         with store.writing() as connection:
             leases.take(connection, Process("host", "boot", 1, "born"), "left")
             connection.execute(text("UPDATE system SET blobs = 'blobs', inline_limit = 1000000"))
+        keys.make(store, "someone", rate=1.0)
         full_digest = digest(store)
     (directory / "digest").write_text(full_digest)
     return directory
