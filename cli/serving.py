@@ -1,13 +1,17 @@
 """Serving: `mutant serve`, and the keys to it: `mutant keys`."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mutant.cli.display import emit, fixed, right, say, table, tell
 from mutant.cli.options import Db, Json
 from mutant.cli.words import parse_size
-from mutant.tasks.errors import missing_extra
+from mutant.tasks.errors import UserError, missing_extra
+
+if TYPE_CHECKING:
+    from mutant.serving.settings import ServeSettings
+    from mutant.storage.store import Store
 
 PANEL = "Using"
 _LIMITS = "Limits"
@@ -48,6 +52,17 @@ def serve(  # noqa: PLR0913  # each is an option
     allow_anonymous: Annotated[
         bool, typer.Option("--allow-anonymous", help="Serve beyond this machine though there are no keys.")
     ] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Serve by N processes of a Ray cluster (extra replicas), not by one."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="With --replicas: the cluster to join (else one is started).")
+    ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="N", help="Serve the protocol over gRPC on this port too (extra grpc)."),
+    ] = None,
     db: Db = None,
 ) -> None:
     """Serve every task from one process: Open Inference Protocol v2, images by upload, and a page."""
@@ -73,9 +88,32 @@ def serve(  # noqa: PLR0913  # each is an option
         rate=rate,
         refresh=refresh,
         open_to_all=allow_anonymous,
+        grpc_port=grpc_port,
     )
     with Store.open(db, read_only=True) as store:
+        if replicas is not None:
+            _serve_replicas(store, settings, replicas, ray_address)
+            return
         run(store, settings, lambda url: tell(f"Serving {url} until Ctrl-C. Log: one JSON object per line."))
+
+
+def _serve_replicas(store: "Store", settings: "ServeSettings", replicas: int, address: str | None) -> None:
+    """Check what one process would check, then let Ray Serve do it."""
+    from mutant.storage import keys
+
+    settings.check(keys=bool(keys.load(store)))
+    if settings.port == 0 or settings.grpc_port is not None:
+        option = "--port 0" if settings.port == 0 else "--grpc-port"
+        raise UserError(f"{option} does not go with --replicas.", hint="Name a port: --port 8000")
+    try:
+        from mutant.cli.replicas import serve_replicas
+    except ImportError as error:
+        raise missing_extra(error.name or "ray[serve]", "replicas") from error
+    url = store.url.render_as_string(hide_password=False)
+    tell(f"Starting {replicas} replicas on Ray; this takes half a minute.")
+    serve_replicas(
+        url, settings, replicas, address, lambda at: tell(f"Serving {at} by {replicas} replicas until Ctrl-C.")
+    )
 
 
 @keys_app.command("add")

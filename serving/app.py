@@ -10,12 +10,14 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from mutant import __version__
-from mutant.serving import administration, people, protocol
+from mutant.serving import administration, people, protocol, remote
 from mutant.serving.asking import Asker, ClientGone
 from mutant.serving.front import App, Front, refusal
 from mutant.serving.metrics import CONTENT_TYPE
 from mutant.serving.refusals import Refused
 from mutant.serving.service import Service
+
+_GRPC_SECONDS = 30
 
 
 class Problem(BaseModel):
@@ -57,10 +59,14 @@ def build(service: Service) -> App:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service.start()
-        app.state.asker = Asker(service)
+        asker = app.state.asker = Asker(service)
+        port = service.settings.grpc_port
+        grpc = None if port is None else await remote.start(asker, service.settings.host, port)
         yield
-        await app.state.asker.in_thread(service.close)
-        app.state.asker.close()
+        if grpc is not None:
+            await grpc.stop(_GRPC_SECONDS)
+        await asker.in_thread(service.close)
+        asker.close()
 
     app = FastAPI(
         title="mutant",

@@ -56,8 +56,17 @@ class Asker:
         """Call what would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    async def ask(self, request: Request, question: Question) -> Answer:
-        """The answer. Raises Refused (413, 422, 429, 503, 504), and ClientGone when nobody waits for it any more."""
+    async def ask(self, question: Question, gone: "asyncio.Future[None]") -> Answer:
+        """The answer. Raises Refused (413, 422, 429, 503, 504), and ClientGone when `gone` is done before.
+
+        `gone` is cancelled at the end.
+        """
+        try:
+            return await self._ask(question, gone)
+        finally:
+            gone.cancel()
+
+    async def _ask(self, question: Question, gone: "asyncio.Future[None]") -> Answer:
         settings = self.service.settings
         if not question.images:
             raise Refused(422, "There is no image in the request.")
@@ -70,7 +79,6 @@ class Asker:
             raise late(1000 * question.seconds)
         future = self.service.batcher.submit(job, left)
         waiting = asyncio.wrap_future(future)
-        gone = asyncio.create_task(_disconnected(request))
         try:
             await asyncio.wait({waiting, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
@@ -79,7 +87,6 @@ class Asker:
                 raise ClientGone
             raise late(1000 * question.seconds)
         finally:
-            gone.cancel()
             if not waiting.done():
                 waiting.cancel()
 
@@ -100,7 +107,11 @@ def _decoded(image: bytes | Pixels, number: int, limits: Limits) -> Pixels:
         raise Refused(status, f"Image {number + 1} cannot be used: {error.message}", error.hint) from error
 
 
+def watched(request: Request) -> "asyncio.Future[None]":
+    """Done when the request's client has gone; its body must have been read before."""
+    return asyncio.ensure_future(_disconnected(request))
+
+
 async def _disconnected(request: Request) -> None:
-    """Returns when the client has gone; the body was read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from mutant.network import probabilities
 from mutant.predict import top
-from mutant.serving.asking import Asker, Question
+from mutant.serving.asking import Asker, Question, watched
 from mutant.serving.refusals import Refused
 from mutant.serving.served import Served
 
@@ -111,7 +111,7 @@ async def predict_task(
 async def _answered(request: Request, paths: list[Served], top_k: int, timeout_ms: float | None) -> PredictResponse:
     asker: Asker = request.app.state.asker
     image = await _image(request)
-    answer = await asker.ask(request, Question(paths, [image], asker.seconds(timeout_ms)))
+    answer = await asker.ask(Question(paths, [image], asker.seconds(timeout_ms)), watched(request))
     for path in paths:
         asker.service.metrics.predictions.labels(path.task.name).inc()
     return PredictResponse(

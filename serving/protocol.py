@@ -7,21 +7,19 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from mutant import __version__
-from mutant.network import probabilities
-from mutant.serving.asking import Asker, Question
+from mutant.serving.asking import Asker, watched
+from mutant.serving.inference import EXTENSIONS
+from mutant.serving.inference import infer as inferred
 from mutant.serving.refusals import Refused
-from mutant.serving.served import Served
-from mutant.serving.tensors import HEADER_LENGTH, InferRequest, RequestOutput, Tensor, flag, images, split
+from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, split
 from mutant.storage.versions import versions
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
-OUTPUTS = ("logits", "probabilities", "label")
 Name = Annotated[str, Path(description="A task.")]
 Version = Annotated[str, Path(description="A version's digest, or its first 8 digits or more.")]
 
@@ -77,7 +75,7 @@ class ModelIndex(BaseModel):
 @router.get("")
 async def server_metadata() -> ServerMetadata:
     """What serves, and which extensions of the protocol it has."""
-    return ServerMetadata(name="mutant", version=__version__, extensions=["binary_tensor_data", "model_repository"])
+    return ServerMetadata(name="mutant", version=__version__, extensions=list(EXTENSIONS))
 
 
 @router.get("/health/live")
@@ -169,16 +167,9 @@ async def infer(request: Request, name: Name, version: Version | None = None) ->
     path = await asker.in_thread(asker.service.version, name, version)
     head, binary = split(await request.body(), request.headers.get(HEADER_LENGTH))
     asked = _parsed(head)
-    wanted = _outputs(asked.outputs)
-    asking = Question([path], images(asked.inputs, binary), asker.seconds(_timeout(asked)))
-    answer = await asker.ask(request, asking)
-    asker.service.metrics.predictions.labels(name).inc(len(asking.images))
-    tensors = _tensors(path, answer.logits[path.version])
-    default = flag(asked.parameters, "binary_data_output", False)
-    return _response(
-        {"model_name": name, "model_version": path.version} | ({} if asked.id is None else {"id": asked.id}),
-        [(tensors[one.name], flag(one.parameters, "binary_data", default)) for one in wanted],
-    )
+    tensors = await inferred(asker, path, asked, binary, watched(request))
+    told = {} if asked.id is None else {"id": asked.id}
+    return _response({"model_name": name, "model_version": path.version, **told}, tensors)
 
 
 def _parsed(head: bytes) -> InferRequest:
@@ -188,33 +179,6 @@ def _parsed(head: bytes) -> InferRequest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the request"
         raise Refused(422, f"{place}: {first['msg']}.") from error
-
-
-def _outputs(asked: Sequence[RequestOutput]) -> Sequence[RequestOutput]:
-    for one in asked:
-        if one.name not in OUTPUTS:
-            raise Refused(422, f"There is no output '{one.name[:40]}'.", f"Outputs: {', '.join(OUTPUTS)}.")
-    return asked or [RequestOutput(name=name) for name in OUTPUTS]
-
-
-def _timeout(asked: InferRequest) -> float | None:
-    """Milliseconds out of the parameter `timeout`, which is in microseconds."""
-    given = asked.parameters.get("timeout")
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e13:
-        raise Refused(422, f"Parameter 'timeout' is a number of microseconds, not {str(given)[:20]!r}.")
-    return given / 1000
-
-
-def _tensors(path: Served, logits: Any) -> dict[str, Tensor]:
-    shares = probabilities(logits)
-    labels = np.array([path.task.class_names[int(i)] for i in np.argmax(shares, axis=1)], dtype=object)
-    return {
-        "logits": Tensor("logits", "FP32", logits),
-        "probabilities": Tensor("probabilities", "FP32", shares),
-        "label": Tensor("label", "BYTES", labels),
-    }
 
 
 def _response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> Response:

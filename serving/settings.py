@@ -13,7 +13,7 @@ class ServeSettings:
     """`deadline`: seconds within which a request is answered, unless it gives fewer. `most_bytes`: of a request's body.
     `most_pixels`: of one image, before it is decoded. `most_images`: of one request. `rate`: requests per second of
     each key, or of each address without keys (None: no limit). `refresh`: seconds between looks at the database.
-    `open_to_all`: serve beyond this machine though there are no keys.
+    `open_to_all`: serve beyond this machine though there are no keys. `grpc_port`: also serve gRPC there (None: not).
     """
 
     host: str = "127.0.0.1"
@@ -26,6 +26,7 @@ class ServeSettings:
     rate: float | None = None
     refresh: float = 1.0
     open_to_all: bool = False
+    grpc_port: int | None = None
 
     def check(self, *, keys: bool) -> None:
         """Raise UserError when it would open the system to a network without keys."""

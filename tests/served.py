@@ -29,6 +29,7 @@ from mutant.serving.app import build
 from mutant.serving.service import Service
 from mutant.serving.settings import ServeSettings
 from mutant.storage.store import Store
+from mutant.tasks.preprocess import prepare
 
 QUICK = Settings(children=2, generation_size=2, validations=1, examples_per_validation=32, batch=16, reach=2)
 
@@ -149,6 +150,8 @@ def best(store: Store, task: str) -> Path:
 
 
 def logits_of(database: FilePath, task: str, pixels: np.ndarray) -> np.ndarray:
+    """The logits of a task for pixels [n, h, w, 3] of any size, computed without a server."""
     with Store.open(str(database), read_only=True) as store:
         path = best(store, task)
-        return predict_logits(path, store.components({part.digest for part in path.parts}), pixels)
+        images = np.stack([prepare(one, path.hyperparameters.image_size) for one in pixels])
+        return predict_logits(path, store.components({part.digest for part in path.parts}), images)
