@@ -37,17 +37,19 @@ def serve_replicas(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     stopped = threading.Event()
+    before: dict[int, Any] = {}
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _join(address, replicas)
         serve.start(proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port))
         deployed: Any = _ray_serve.deployment(_ray_serve.ingress(_builder(url, settings))())
         options = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 1}, "max_ongoing_requests": 1000}
         serve.run(deployed.options(name=NAME, **options).bind(), name=NAME, blocking=False)
+        # Now, because Ray sets handlers of its own when it starts.
+        before |= {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         told(f"http://{settings.host}:{settings.port}")
         stopped.wait()
     except RuntimeError as error:
