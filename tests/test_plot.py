@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from storage_samples import grow, new_store, planned, sample_root, trained
 
+from mutant.layout import neighbours_first, rows
 from mutant.outcome import Failed
+from mutant.palette import COLOURS, colour
 from mutant.path import Path
 from mutant.search import drawing_model, drawing_quality
-from mutant.search.drawing import COLOURS, SUFFIXES, colour, count
-from mutant.search.drawing_layout import neighbours_first, rows
+from mutant.search.drawing import SUFFIXES, count
 from mutant.search.plot import plot_model, plot_quality
 from mutant.storage.records import Baseline, Evaluation, SegmentKey
 from mutant.storage.store import Store
