@@ -4,14 +4,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from mutant.serving.assets import HEADERS, INDEX, Asset, assets
 from mutant.serving.refusals import not_found
 from mutant.serving.views.component import ComponentView, component_view
 from mutant.serving.views.model import ModelView, model_view
-from mutant.serving.views.runs import RunsView, RunView, find_run, run_view, runs_view
+from mutant.serving.views.runs import RunsView, RunView, find_run, find_segments, run_view, runs_view
 from mutant.serving.views.samples import SamplesView, sample_png, sampled, samples_view
 from mutant.serving.views.tasks import TasksView, tasks_view
 from mutant.storage.pulse import pulse
@@ -26,32 +25,17 @@ def _store(request: Request) -> Store:
     return request.app.state.service.store
 
 
-class Problem(BaseModel):
-    """What went wrong, and what to do about it."""
-
-    message: str
-    hint: str | None = None
-    request_id: str | None = None
-
-
-class Fault(BaseModel):
-    """The body of every error."""
-
-    error: Problem
-
-
 Known = Annotated[Store, Depends(_store)]
 Seen = Annotated[str | None, Header(alias="If-None-Match", description="The ETag of an earlier answer.")]
 Digest = Annotated[
     str, Path(pattern="^[0-9a-f]{1,64}$", description="A component's digest, or a beginning that is unique.")
 ]
 RunId = Annotated[int, Path(ge=1, le=2**31 - 1, description="A run's number.")]
+SegmentIndex = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Only this segment of it, from 0.")]
 Index = Annotated[int, Path(ge=0, le=2**31 - 1, description="An image's place, from 0.")]
 Responses = dict[int | str, dict[str, Any]]
 
-WRONG: Responses = {422: {"model": Fault, "description": "What was asked for cannot be."}}
-UNCHANGED: Responses = {304: {"description": "Nothing has changed since If-None-Match."}, **WRONG}
-UNKNOWN: Responses = {404: {"model": Fault, "description": "There is none; the nearest is named."}, **WRONG}
+UNCHANGED: Responses = {304: {"description": "Nothing has changed since If-None-Match."}}
 PICTURE: Responses = {200: {"description": "A PNG.", "content": {"image/png": {}}}}
 
 
@@ -109,7 +93,7 @@ def page(seen: Seen = None) -> Response:
 @router.get(
     "/assets/{name}",
     response_class=Response,
-    responses={200: {"content": {"text/css": {}, "text/javascript": {}, "image/svg+xml": {}}}, **UNCHANGED, **UNKNOWN},
+    responses={200: {"content": {"text/css": {}, "text/javascript": {}, "image/svg+xml": {}}}, **UNCHANGED},
 )
 def asset(name: Annotated[str, Path(max_length=64)], seen: Seen = None) -> Response:
     """A file of the page."""
@@ -131,7 +115,7 @@ def model(store: Known, response: Response, seen: Seen = None) -> ModelView | Re
     return _live(pulse(store).learnt, seen, response, lambda: model_view(store))
 
 
-@router.get("/api/components/{digest}", response_model=ComponentView, responses=UNKNOWN)
+@router.get("/api/components/{digest}", response_model=ComponentView)
 def component(store: Known, digest: Digest) -> ComponentView:
     """Who made a component and from what, and which tasks need it."""
     with _looking_up():
@@ -144,12 +128,15 @@ def runs(store: Known, response: Response, seen: Seen = None) -> RunsView | Resp
     return _live(pulse(store).all, seen, response, lambda: runs_view(store))
 
 
-@router.get("/api/runs/{run}", response_model=RunView, responses={**UNCHANGED, **UNKNOWN})
-def run(store: Known, run: RunId, response: Response, seen: Seen = None) -> RunView | Response:
+@router.get("/api/runs/{run}", response_model=RunView, responses=UNCHANGED)
+def run(
+    store: Known, run: RunId, response: Response, segment: SegmentIndex = None, seen: Seen = None
+) -> RunView | Response:
     """One run, generation by generation, with every child: quality, size, compute, or why it failed."""
     with _looking_up():
         found = find_run(store, run)
-    return _live(pulse(store).all, seen, response, lambda: run_view(store, found))
+        segments = find_segments(found, segment)
+    return _live(pulse(store).all, seen, response, lambda: run_view(store, found, segments))
 
 
 @router.get("/api/samples", response_model=SamplesView, responses=UNCHANGED)
@@ -158,7 +145,7 @@ def samples(store: Known, response: Response, seen: Seen = None) -> SamplesView 
     return _live(pulse(store).learnt, seen, response, lambda: samples_view(store))
 
 
-@router.get("/api/samples/{task}/{index}", response_class=Response, responses={**PICTURE, **UNCHANGED, **UNKNOWN})
+@router.get("/api/samples/{task}/{index}", response_class=Response, responses={**PICTURE, **UNCHANGED})
 def sample(
     store: Known, task: Annotated[str, Path(min_length=1, max_length=255)], index: Index, seen: Seen = None
 ) -> Response:

@@ -18,7 +18,7 @@ from mutant.storage.schema import (
 )
 from mutant.storage.store import Store
 
-Query = Select[Any]
+Query = Select[*tuple[Any, ...]]
 _LEARNT: tuple[Query, ...] = (
     select(func.count(), func.max(TaskRow.added_at), func.count(TaskRow.removed_at), func.max(TaskRow.removed_at)),
     select(SegmentRow.state, func.count(), func.count(SegmentRow.winner_key)).group_by(SegmentRow.state),

@@ -1,5 +1,6 @@
 """The runs: their segments, generations and children, with quality against size and compute."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -99,7 +100,7 @@ class SegmentView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run with every child of it."""
+    """One run with every child of it, or of the one segment that was asked for."""
 
     run: int
     state: RunState
@@ -141,8 +142,8 @@ def _summary(segment: Segment, badge: Badge, tally: Tally) -> SegmentSummary:
     )
 
 
-def run_view(store: Store, run: Run) -> RunView:
-    """A run with all its children."""
+def run_view(store: Store, run: Run, segments: Sequence[Segment]) -> RunView:
+    """A run with all the children of these of its segments."""
     pool, marks = store.pool(), badges(store)
     return RunView(
         run=run.id,
@@ -150,7 +151,7 @@ def run_view(store: Store, run: Run) -> RunView:
         started_at=run.started_at,
         ended_at=run.ended_at,
         children=run.children,
-        segments=[_segment(each, pool, marks[each.segment.task]) for each in children(store, run)],
+        segments=[_segment(each, pool, marks[each.segment.task]) for each in children(store, segments)],
     )
 
 
@@ -163,6 +164,16 @@ def find_run(store: Store, run_id: int) -> Run:
     if nearest.id != run_id:
         raise UserError(f"There is no run {run_id}.", hint=f"Nearest: {nearest.id}. See: mutant status")
     return nearest
+
+
+def find_segments(run: Run, index: int | None) -> Sequence[Segment]:
+    """The run's segment with this index, or all for None. Raises UserError when there is none."""
+    if index is None:
+        return run.segments
+    if index >= len(run.segments):
+        last = len(run.segments) - 1
+        raise UserError(f"Run {run.id} has no segment {index}.", hint=f"Nearest: {last}." if last >= 0 else None)
+    return run.segments[index : index + 1]
 
 
 def _segment(each: Children, pool: Pool, badge: Badge) -> SegmentView:
