@@ -1,4 +1,4 @@
-"""The page behind a real socket, with a server around it that answers by the real network, and a browser to look at it."""
+"""The page behind a real socket, in a server that answers by the real network, and a browser to look at it."""
 
 import os
 import shutil

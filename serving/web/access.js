@@ -57,6 +57,7 @@ export function access(entered) {
     async function done(value) {
       key.set(value);
       const known = await learn().catch(() => false);
+      asking = false;
       box.close();
       if (known) entered();
       else if (value) {
