@@ -22,6 +22,7 @@ from mutant.cli import (
     listing,
     quickstart,
     reporting,
+    serving,
     system,
 )
 from mutant.cli.display import complain, say, tell
@@ -79,6 +80,7 @@ for group in (
     listing,
     ancestry,
     reporting,
+    serving,
     answering,
     giving,
     keeping,

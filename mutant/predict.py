@@ -45,9 +45,10 @@ def predict(
     size = path.hyperparameters.image_size
     prepared = np.stack([prepare(decode(data, limits or Limits()), size) for data in images])
     scores = probabilities(predict_logits(path, components, prepared))
-    return tuple(Prediction(task.name, _top(task, row, top_k), path.version) for row in scores)
+    return tuple(Prediction(task.name, top(task, row, top_k), path.version) for row in scores)
 
 
-def _top(task: Task, row: np.ndarray[tuple[int], np.dtype[np.float32]], top_k: int) -> tuple[Label, ...]:
+def top(task: Task, row: np.ndarray[tuple[int], np.dtype[np.float32]], top_k: int) -> tuple[Label, ...]:
+    """The `top_k` most probable classes of probabilities float32 [classes], best first."""
     order = np.argsort(-row, kind="stable")[:top_k]
     return tuple(Label(task.class_names[int(i)], float(row[int(i)])) for i in order)

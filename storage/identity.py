@@ -21,7 +21,7 @@ def full_id(connection: Connection, column: InstrumentedAttribute[str], kind: st
     prefix = given.strip().lower()
     if not prefix or not set(prefix) <= _HEX:
         raise UserError(f"There is no {kind} '{given}'.", hint=f"See: {see}")
-    query = select(column).where(column >= prefix, column < f"{prefix}g").order_by(column).limit(4)
+    query = select(column).distinct().where(column >= prefix, column < f"{prefix}g").order_by(column).limit(4)
     ids = list(connection.scalars(query))
     if not ids:
         nearest = _nearest(connection, column, prefix)

@@ -149,6 +149,12 @@ def _mutations(connection: Connection, condition: ColumnElement[bool]) -> dict[i
     return {key: tuple(of_path) for key, of_path in mutations.items()}
 
 
+def ids(connection: Connection, keys: Iterable[int]) -> dict[int, str]:
+    """Path key to path id."""
+    query = select(PathRow.key, PathRow.id).where(with_keys(keys))
+    return {row.key: row.id for row in connection.execute(query)}
+
+
 def with_keys(keys: Iterable[int]) -> ColumnElement[bool]:
     """Condition: the paths with these keys."""
     return PathRow.key.in_(list(keys))

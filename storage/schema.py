@@ -330,6 +330,20 @@ class EventRow(Base):
     at: Mapped[datetime]
 
 
+class KeyRow(Base):
+    """A key to the server: what is kept is a hash of its secret, so that reading the database opens nothing."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("scope IN ('read', 'admin')", name="scope"),)
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, unique=True)
+    secret: Mapped[str] = mapped_column(Digest)
+    scope: Mapped[str] = mapped_column(String(16))
+    rate: Mapped[float | None]
+    created_at: Mapped[datetime]
+
+
 class PermitRow(Base):
     """While there is a permit, its transaction may change finished rows; none can be committed (see `permit.py`)."""
 

@@ -13,6 +13,7 @@ from tiny import CLASSES, conv_chain, stripes, vit_chain, world
 from mutant.activations.cache import ActivationCache
 from mutant.activations.limits import CacheLimits
 from mutant.assignment import Training
+from mutant.backend import inference_options
 from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import Clone, DropTopBlock, InsertAdapter, NewHead, RestoreTopBlock, SetHyperparameter
 from mutant.network import forward, on_device, predict_logits, run_in_batches
@@ -85,8 +86,7 @@ def test_the_cache_extends_shallower_prefixes_and_keeps_to_its_budget():
 
 @pytest.mark.parametrize("chain", [None, conv_chain(3)], ids=["vit", "efficientnet"])
 def test_inserting_an_adapter_leaves_the_outputs_unchanged_to_the_bit(chain):
-    from mutant.backend import inference_options
-from mutant.blueprint import blueprint
+    from mutant.blueprint import blueprint
     from mutant.state import starting_arrays
 
     here = world(3, chain)

@@ -1,0 +1,109 @@
+"""The app: routes of people, of the protocol, of administration and of the page, behind the front."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from mutant import __version__
+from mutant.serving import administration, people, protocol
+from mutant.serving.asking import Asker, ClientGone
+from mutant.serving.front import App, Front, refusal
+from mutant.serving.metrics import CONTENT_TYPE
+from mutant.serving.refusals import Refused
+from mutant.serving.service import Service
+
+
+class Problem(BaseModel):
+    """What went wrong, what to do about it, and the request's id in the log."""
+
+    message: str
+    hint: str | None
+    request_id: str
+
+
+class ErrorBody(BaseModel):
+    """A refusal; under /v2 `error` is a text."""
+
+    error: Problem | str
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        400: "Not HTTP as it should be.",
+        401: "No API key, or none that is known.",
+        403: "The key may not do this.",
+        404: "There is none of that name.",
+        409: "It cannot be done now.",
+        410: "It was collected.",
+        413: "More bytes, pixels or images than the limit.",
+        415: "A type of body that is not read.",
+        422: "Bad input.",
+        429: "Too many requests.",
+        503: "Not ready, or going down.",
+        504: "No answer within the deadline.",
+    }.items()
+}
+
+
+def build(service: Service) -> App:
+    """The whole app of a service, which it starts and closes."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        service.start()
+        app.state.asker = Asker(service)
+        yield
+        await app.state.asker.in_thread(service.close)
+        app.state.asker.close()
+
+    app = FastAPI(
+        title="mutant",
+        version=__version__,
+        description="Every task of one multitask model, from one trunk.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_REFUSALS,
+    )
+    app.state.service = service
+    for room in (people, protocol, administration):
+        app.include_router(room.router)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, tags=["operation"])
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(ClientGone, _gone)
+    return Front(app, service)
+
+
+async def _metrics(request: Request) -> Response:
+    """Prometheus's metrics."""
+    return Response(request.app.state.service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return refusal(request.scope, _as_refusal(error))
+
+
+def _as_refusal(error: Exception) -> Refused:
+    match error:
+        case Refused():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            return Refused(422, f"{'.'.join(str(place) for place in first['loc'])}: {first['msg']}.")
+        case HTTPException():
+            return Refused(error.status_code, str(error.detail), None, dict(error.headers or {}))
+        case _:
+            raise error
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody hears it; the front notes that the client had gone."""
+    return Response(status_code=499)

@@ -1,0 +1,117 @@
+"""The compiled programs of serving: each kind of component in every batch shape of the ladder that gives right bits.
+
+Right are the bits of the reference shape, that of `mutant predict`, of validation and of golden outputs
+(`network.BATCH`). Whether another shape gives the same ones depends on the machine and XLA's version, so it is tried
+at start, with the component's own weights.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mutant.component import Spec
+from mutant.network import BATCH, program
+from mutant.serving.ladder import rungs
+from mutant.serving.served import Loaded, Served
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """A kind of component for rows of one shape: its programs by number of rows, rising, its FLOPs for a row, and the
+    shape of what it emits for one."""
+
+    programs: Mapping[int, Any]
+    flops: float
+    emits: tuple[int, ...]
+
+    def fitting(self, rows: int) -> int:
+        """The smallest shape that holds `rows` rows, else the largest."""
+        return next((rung for rung in self.programs if rung >= rows), max(self.programs))
+
+
+class Programs:
+    """All compiled programs. One thread at a time prepares paths; any other may run what is prepared.
+
+    `most`: rows of the largest shape.
+    """
+
+    def __init__(self, most: int = BATCH) -> None:
+        self.ladder = rungs(most)
+        self._kinds: dict[tuple[Spec, tuple[int, ...]], Kind] = {}
+
+    def prepare(self, path: Served) -> None:
+        """Compile a path's programs and see which of them are right; what is known already is passed."""
+        inputs = _probe(path.image_size)
+        for loaded in path.chain:
+            key = (loaded.spec, inputs.shape[1:])
+            if key not in self._kinds:
+                self._kinds[key] = self._tried(loaded, inputs)
+            inputs = np.asarray(self._kinds[key].programs[BATCH](loaded.arrays, inputs))
+
+    def _tried(self, loaded: Loaded, inputs: Array) -> Kind:
+        lowered: Any = program(loaded.spec).lower(loaded.arrays, inputs)  # pyright: ignore[reportFunctionMemberAccess]
+        reference = lowered.compile()
+        outputs = np.asarray(reference(loaded.arrays, inputs))
+        found = {BATCH: reference} | dict(self._right(loaded, inputs, outputs))
+        analysis: Mapping[str, float] = lowered.cost_analysis() or {}
+        return Kind(dict(sorted(found.items())), float(analysis.get("flops", 0.0)) / BATCH, outputs.shape[1:])
+
+    def _right(self, loaded: Loaded, inputs: Array, outputs: Array) -> Iterator[tuple[int, Any]]:
+        for rung in self.ladder:
+            if rung == BATCH:
+                continue
+            batch, expected = (np.resize(rows, (rung, *rows.shape[1:])) for rows in (inputs, outputs))
+            compiled: Any = program(loaded.spec).lower(loaded.arrays, batch).compile()  # pyright: ignore[reportFunctionMemberAccess]
+            if np.asarray(compiled(loaded.arrays, batch)).tobytes() == expected.tobytes():
+                yield rung, compiled
+
+    def flops(self, loaded: Loaded, row: tuple[int, ...]) -> float:
+        """Forward FLOPs of a component for one row of this shape."""
+        return self._kinds[loaded.spec, row].flops
+
+    def path_flops(self, path: Served) -> tuple[float, ...]:
+        """Forward FLOPs of each component of a path for one image."""
+        row: tuple[int, ...] = (path.image_size, path.image_size, 3)
+        found: list[float] = []
+        for loaded in path.chain:
+            kind = self._kinds[loaded.spec, row]
+            found.append(kind.flops)
+            row = kind.emits
+        return tuple(found)
+
+    def run(self, loaded: Loaded, x: Any) -> Any:
+        """What a component emits for a batch whose shape is on the ladder: in this shape, if its bits are right there.
+
+        Raises KeyError for a kind that was not prepared.
+        """
+        rows = x.shape[0]
+        kind = self._kinds[loaded.spec, x.shape[1:]]
+        shape = kind.fitting(rows)
+        if shape == rows:
+            return kind.programs[rows](loaded.arrays, x)
+        inputs = np.asarray(x)
+        parts = [inputs[start : start + shape] for start in range(0, rows, shape)]
+        outputs = [np.asarray(kind.programs[shape](loaded.arrays, padded(part, shape)))[: len(part)] for part in parts]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    @property
+    def refused(self) -> int:
+        """How many pairs of a kind and a shape of the ladder are not used, because their bits differ."""
+        return sum(len(set(self.ladder) - kind.programs.keys()) for kind in self._kinds.values())
+
+    def __len__(self) -> int:
+        return sum(len(kind.programs) for kind in self._kinds.values())
+
+
+def padded(rows: Array, size: int) -> Array:
+    """Rows [n, ...] as [size, ...]: the last one is repeated."""
+    return rows if len(rows) == size else np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+
+
+def _probe(image_size: int) -> Array:
+    """Random images uint8 [BATCH, S, S, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (BATCH, image_size, image_size, 3), dtype=np.uint8)

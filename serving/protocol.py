@@ -1,0 +1,235 @@
+"""The Open Inference Protocol v2 over HTTP: a task is a model, the digest of its path the model's version.
+
+https://github.com/open-inference/open-inference-protocol, with the binary tensor extension.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+
+from mutant import __version__
+from mutant.network import probabilities
+from mutant.serving.asking import Asker, Question
+from mutant.serving.refusals import Refused
+from mutant.serving.served import Served
+from mutant.serving.tensors import HEADER_LENGTH, InferRequest, RequestOutput, Tensor, flag, images, split
+from mutant.storage.versions import versions
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+OUTPUTS = ("logits", "probabilities", "label")
+Name = Annotated[str, Path(description="A task.")]
+Version = Annotated[str, Path(description="A version's digest, or its first 8 digits or more.")]
+
+
+class ServerMetadata(BaseModel):
+    """What serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Health(BaseModel):
+    """Whether the server lives."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether the server, or a model, answers."""
+
+    ready: bool
+    name: str | None = None
+
+
+class TensorMetadata(BaseModel):
+    """A tensor's name, type and shape, -1 being any."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """A task as a model; `versions` can be asked for, oldest first."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ModelIndex(BaseModel):
+    """A model in the repository's index."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+@router.get("")
+async def server_metadata() -> ServerMetadata:
+    """What serves, and which extensions of the protocol it has."""
+    return ServerMetadata(name="mutant", version=__version__, extensions=["binary_tensor_data", "model_repository"])
+
+
+@router.get("/health/live")
+async def live() -> Health:
+    """Whether the process lives."""
+    return Health(live=True)
+
+
+@router.get("/health/ready", responses={503: {"model": Ready}})
+async def ready(request: Request, response: Response) -> Ready:
+    """Whether every model is loaded and compiled (503 until then)."""
+    answers = request.app.state.service.ready
+    response.status_code = 200 if answers else 503
+    return Ready(ready=answers)
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+async def model_metadata(request: Request, name: Name, version: Version | None = None) -> ModelMetadata:
+    """A task's versions, inputs and outputs."""
+    asker: Asker = request.app.state.asker
+    path = await asker.in_thread(asker.service.version, name, version)
+    known = await asker.in_thread(versions, asker.service.store, name)
+    classes = len(path.task.class_names)
+    return ModelMetadata(
+        name=name,
+        versions=[one.version for one in known if not one.collected],
+        platform="mutant",
+        inputs=[TensorMetadata(name="images", datatype="UINT8", shape=[-1, -1, -1, 3])],
+        outputs=[
+            TensorMetadata(name="logits", datatype="FP32", shape=[-1, classes]),
+            TensorMetadata(name="probabilities", datatype="FP32", shape=[-1, classes]),
+            TensorMetadata(name="label", datatype="BYTES", shape=[-1]),
+        ],
+    )
+
+
+@router.get("/models/{name}/ready")
+@router.get("/models/{name}/versions/{version}/ready")
+async def model_ready(request: Request, name: Name, version: Version | None = None) -> Ready:
+    """Whether a task answers, in one version or its best."""
+    asker: Asker = request.app.state.asker
+    await asker.in_thread(asker.service.version, name, version)
+    return Ready(ready=True, name=name)
+
+
+@router.post("/repository/index")
+async def index(request: Request) -> list[ModelIndex]:
+    """All tasks, whether they answer, and the version that does."""
+    snapshot = request.app.state.service.snapshot
+    rows = [ModelIndex(name=n, version=one.version, state="READY", reason="") for n, one in snapshot.served.items()]
+    rows += [
+        ModelIndex(name=name, version="", state="UNAVAILABLE", reason="no finished path yet")
+        for name in snapshot.unlearnt
+    ]
+    return rows + [
+        ModelIndex(name=name, version="", state="UNAVAILABLE", reason="its weights are damaged")
+        for name in snapshot.damaged
+    ]
+
+
+_INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": InferRequest.model_json_schema()},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The outputs, as JSON, or as JSON followed by binary data.",
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["model_name", "model_version", "outputs"]}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.post("/models/{name}/infer", openapi_extra=_INFER, responses=_ANSWER, response_class=Response)
+@router.post(
+    "/models/{name}/versions/{version}/infer", openapi_extra=_INFER, responses=_ANSWER, response_class=Response
+)
+async def infer(request: Request, name: Name, version: Version | None = None) -> Response:
+    """Classify images: pixels UINT8 [n, h, w, 3], or encoded images BYTES [n] (base64 in JSON)."""
+    asker: Asker = request.app.state.asker
+    path = await asker.in_thread(asker.service.version, name, version)
+    head, binary = split(await request.body(), request.headers.get(HEADER_LENGTH))
+    asked = _parsed(head)
+    wanted = _outputs(asked.outputs)
+    asking = Question([path], images(asked.inputs, binary), asker.seconds(_timeout(asked)))
+    answer = await asker.ask(request, asking)
+    asker.service.metrics.predictions.labels(name).inc(len(asking.images))
+    tensors = _tensors(path, answer.logits[path.version])
+    default = flag(asked.parameters, "binary_data_output", False)
+    return _response(
+        {"model_name": name, "model_version": path.version} | ({} if asked.id is None else {"id": asked.id}),
+        [(tensors[one.name], flag(one.parameters, "binary_data", default)) for one in wanted],
+    )
+
+
+def _parsed(head: bytes) -> InferRequest:
+    try:
+        return InferRequest.model_validate_json(head)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the request"
+        raise Refused(422, f"{place}: {first['msg']}.") from error
+
+
+def _outputs(asked: Sequence[RequestOutput]) -> Sequence[RequestOutput]:
+    for one in asked:
+        if one.name not in OUTPUTS:
+            raise Refused(422, f"There is no output '{one.name[:40]}'.", f"Outputs: {', '.join(OUTPUTS)}.")
+    return asked or [RequestOutput(name=name) for name in OUTPUTS]
+
+
+def _timeout(asked: InferRequest) -> float | None:
+    """Milliseconds out of the parameter `timeout`, which is in microseconds."""
+    given = asked.parameters.get("timeout")
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e13:
+        raise Refused(422, f"Parameter 'timeout' is a number of microseconds, not {str(given)[:20]!r}.")
+    return given / 1000
+
+
+def _tensors(path: Served, logits: Any) -> dict[str, Tensor]:
+    shares = probabilities(logits)
+    labels = np.array([path.task.class_names[int(i)] for i in np.argmax(shares, axis=1)], dtype=object)
+    return {
+        "logits": Tensor("logits", "FP32", logits),
+        "probabilities": Tensor("probabilities", "FP32", shares),
+        "label": Tensor("label", "BYTES", labels),
+    }
+
+
+def _response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> Response:
+    described: list[dict[str, Any]] = []
+    raw: list[bytes] = []
+    for tensor, binary in outputs:
+        if binary:
+            description, data = tensor.as_binary()
+            raw.append(data)
+        else:
+            description = tensor.as_json()
+        described.append(description)
+    content = {**head, "outputs": described}
+    if not raw:
+        return JSONResponse(content)
+    text = json.dumps(content, separators=(",", ":")).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return Response(text + b"".join(raw), headers=headers, media_type="application/octet-stream")

@@ -1,0 +1,77 @@
+"""Running the app: one plain uvicorn process on one socket, which drains when it is told to stop."""
+
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from mutant.serving.app import build
+from mutant.serving.logs import log_to
+from mutant.serving.service import Service
+from mutant.serving.settings import ServeSettings
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+DRAIN_SECONDS = 30
+_HOST = "This machine's own address is 127.0.0.1; 0.0.0.0 is all of its addresses."
+
+
+def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGINT or SIGTERM, then answer what was asked before. `told` hears the address once it is bound.
+
+    Raises UserError when the address cannot be bound, or is open to others without keys.
+    """
+    service = Service(store, settings)
+    settings.check(keys=bool(service.gate.keys))
+    with _bound(settings.host, settings.port) as listening:
+        log_to(sys.stderr)
+        told(_url(listening, settings.host))
+        config = uvicorn.Config(
+            build(service),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_keep_alive=30,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        with _stopping_quietly():
+            uvicorn.Server(config).run(sockets=[listening])
+    logging.getLogger("mutant.serving").info("stopped")
+
+
+@contextmanager
+def _stopping_quietly() -> Generator[None]:
+    """uvicorn drains, and then raises the signal that stopped it once more: that one is not heard."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UserError(f"Cannot listen on '{host}': {error.strerror or error}.", hint=_HOST) from error
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"Port {port} of '{host}' is in use.", hint="Take another: --port 0 finds one.") from error
+        raise UserError(f"Cannot listen on '{host}', port {port}: {error.strerror or error}.", hint=_HOST) from error
+    return listening
+
+
+def _url(listening: socket.socket, host: str) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

@@ -1,0 +1,114 @@
+"""The running server behind its routes: the models of now, the batcher, and a thread that looks at the database."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from mutant.network import BATCH
+from mutant.serving import engine
+from mutant.serving.access import Gate
+from mutant.serving.batching import Batcher
+from mutant.serving.metrics import Metrics
+from mutant.serving.programs import Programs
+from mutant.serving.refusals import not_ready
+from mutant.serving.served import Served
+from mutant.serving.settings import ServeSettings
+from mutant.serving.snapshot import Loader, Snapshot
+from mutant.storage import keys
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+
+log = logging.getLogger("mutant.serving")
+
+
+class Service:
+    """Made with an open read-only store; `start` brings it up, `close` takes it down, in any thread."""
+
+    def __init__(self, store: Store, settings: ServeSettings = ServeSettings()) -> None:
+        self.store, self.settings = store, settings
+        self.metrics = Metrics()
+        self.gate = Gate(settings.rate)
+        self.programs = Programs(max(BATCH, settings.queueing.most_rows))
+        self.loader = Loader(store, self.programs)
+        self.batcher = Batcher(lambda jobs: engine.run(jobs, self.programs), settings.queueing, self.metrics.heard)
+        self.metrics.queue.set_function(lambda: self.batcher.waiting)
+        self.metrics.weights.set_function(lambda: self.loader.resident.n_bytes)
+        self.metrics.tasks.set_function(lambda: len(self._snapshot.served) if self._snapshot else 0)
+        self._snapshot: Snapshot | None = None
+        self._failed: str | None = None
+        self._stopping = threading.Event()
+        self._looking = threading.Lock()
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self.gate.keys = keys.load(store)
+
+    def start(self) -> None:
+        """Load and compile everything in the background; `ready` tells when it is done."""
+        self._watcher.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered."""
+        return self._snapshot is not None and not self._stopping.is_set()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The models of now; raises Refused (503) before there are any."""
+        if self._snapshot is None:
+            raise not_ready(self._failed or "The models are being loaded.")
+        return self._snapshot
+
+    def version(self, task: str, version: str | None) -> Served:
+        """A task's model, or one version of it; raises Refused. It can take seconds when an old version is asked."""
+        snapshot = self.snapshot
+        return snapshot.task(task) if version is None else self.loader.version(snapshot, task, version)
+
+    def look(self) -> None:
+        """Bring the models and keys up to what the database says now; what cannot be read stays as it was."""
+        with self._looking:
+            before = self._snapshot
+            try:
+                self.gate.keys = keys.load(self.store)
+                after = self.loader.latest(before or Snapshot())
+            except UserError as error:
+                self._failed = "The database cannot be read now."
+                self.metrics.database.set(0)
+                log.error("database cannot be read", extra={"reason": str(error)})
+                return
+            self.metrics.database.set(1)
+            self._snapshot = after
+        if after is not before:
+            _tell(before, after)
+
+    def close(self) -> None:
+        """Answer what waits, then stop."""
+        self._stopping.set()
+        self.batcher.close()
+        if self._watcher.ident is not None:
+            self._watcher.join(5.0)
+
+    def _watch(self) -> None:
+        while True:
+            _guarded(self.look)
+            if self._stopping.wait(self.settings.refresh):
+                return
+
+
+def _guarded(look: Callable[[], None]) -> None:
+    """One look that cannot end the watching."""
+    try:
+        look()
+    except Exception:
+        log.exception("looking at the database failed")
+
+
+def _tell(before: Snapshot | None, after: Snapshot) -> None:
+    old = {} if before is None else {name: one.version for name, one in before.served.items()}
+    new = {name: one.version for name, one in after.served.items()}
+    for name in new.keys() - old.keys() if before is not None else ():
+        log.info("task added", extra={"task": name, "version": new[name]})
+    for name in old.keys() - new.keys():
+        log.info("task removed", extra={"task": name})
+    for name in (name for name in new.keys() & old.keys() if new[name] != old[name]):
+        log.info("task has a new version", extra={"task": name, "version": new[name]})
+    if before is None:
+        log.info("ready", extra={"tasks": len(new)})

@@ -1,0 +1,110 @@
+"""Which models are served: the best path of every task, as the database has it at one moment, and older versions."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mutant.path import Path
+from mutant.serving.programs import Programs
+from mutant.serving.refusals import Refused
+from mutant.serving.served import Resident, Served
+from mutant.storage import catalog, paths, runs
+from mutant.storage.refusals import Collected, Damaged
+from mutant.storage.store import Store
+from mutant.storage.versions import find_version
+from mutant.tasks.errors import UserError, nearest
+from mutant.tasks.task import Task
+
+MOST_OLD = 8
+"""Versions that are nobody's best path any more and stay on the device after they were asked for."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The tasks that answer, in order of arrival, and those that do not yet. Never changed: another takes its place."""
+
+    served: Mapping[str, Served] = field(default_factory=dict[str, Served])
+    unlearnt: tuple[str, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Tasks whose weights cannot be used, with the path that has them."""
+
+    def task(self, name: str) -> Served:
+        """The task's model; raises Refused (404, or 503 for one without a finished path) with the nearest name."""
+        if name in self.served:
+            return self.served[name]
+        if name in self.unlearnt:
+            raise Refused(503, f"Task '{name}' has no finished path yet.", "Its run must end first: mutant status")
+        if name in self.damaged:
+            raise Refused(503, f"The weights of task '{name}' are damaged.", "See what is wrong: mutant verify")
+        best = nearest(name, self.served)
+        hint = f"Nearest: '{best}'." if best else f"There are: {', '.join(list(self.served)[:8]) or 'none'}."
+        raise Refused(404, f"There is no task '{name[:100]}'.", hint)
+
+
+class Loader:
+    """Brings what the database says onto the device. One thread at a time may load."""
+
+    def __init__(self, store: Store, programs: Programs) -> None:
+        self.resident = Resident()
+        self._store, self._programs = store, programs
+        self._lock = threading.Lock()
+        self._old: OrderedDict[tuple[str, str], Served] = OrderedDict()
+
+    def latest(self, before: Snapshot) -> Snapshot:
+        """The models of now, ready to run; `before` itself when nothing has changed.
+
+        A task whose weights are damaged is left out. Raises UserError when the database cannot be read.
+        """
+        with self._store.reading() as connection:
+            winners = runs.winners(connection)
+            tasks = {task.name: task for task in catalog.load_tasks(connection)}
+            ids = paths.ids(connection, winners.values())
+            best = {name: ids[key] for name, key in winners.items()}
+            same = {n for n, one in before.served.items() if best.get(n) == one.path.id and one.task == tasks.get(n)}
+            bad = {name: path for name, path in before.damaged.items() if best.get(name) == path}
+            fresh = {name: key for name, key in winners.items() if name not in same and name not in bad}
+            loaded = paths.load_paths(connection, paths.with_keys(fresh.values())) if fresh else ()
+        unlearnt = tuple(name for name in tasks if name not in winners)
+        if not fresh and unlearnt == before.unlearnt and set(best) == before.served.keys() | before.damaged.keys():
+            return before
+        served = {name: before.served[name] for name in same}
+        for path in loaded:
+            name = path.task or ""
+            try:
+                (served[name],) = self._ready([(tasks[name], path)])
+            except (Collected, Damaged):
+                bad[name] = path.id
+        return Snapshot({name: served[name] for name in winners if name in served}, unlearnt, bad)
+
+    def version(self, snapshot: Snapshot, task: str, version: str) -> Served:
+        """One version of a task, given by a beginning of its digest that is unique, 8 digits or more.
+
+        Raises Refused: 404 when there is none, 410 when its weights were collected.
+        """
+        current = snapshot.served.get(task)
+        if current is not None and len(version) >= 8 and current.version.startswith(version):
+            return current
+        snapshot.task(task)
+        try:
+            found = find_version(self._store, task, version)
+        except UserError as error:
+            raise Refused(404, error.message, f"Its versions: GET /v2/models/{task}") from error
+        with self._lock:
+            if (task, found.version) not in self._old:
+                try:
+                    (self._old[task, found.version],) = self._ready([(self._store.task(task), found)])
+                except Collected as error:
+                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.") from error
+                except Damaged as error:
+                    raise Refused(503, f"Version {version} of '{task}' is damaged.", "See: mutant verify") from error
+            self._old.move_to_end((task, found.version))
+            while len(self._old) > MOST_OLD:
+                self._old.popitem(last=False)
+            return self._old[task, found.version]
+
+    def _ready(self, wanted: list[tuple[Task, Path]]) -> tuple[Served, ...]:
+        served = self.resident.load(self._store, wanted)
+        for one in served:
+            self._programs.prepare(one)
+        return served

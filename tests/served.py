@@ -1,0 +1,125 @@
+"""Small grown systems and servers of them: in this process behind a real socket, or the command in its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import httpx
+import uvicorn
+from growing import grown, small_tasks
+
+from mutant.search.config import Settings
+from mutant.serving.app import build
+from mutant.serving.service import Service
+from mutant.serving.settings import ServeSettings
+from mutant.storage.store import Store
+
+QUICK = Settings(children=2, generation_size=2, validations=1, examples_per_validation=32, batch=16, reach=2)
+
+
+def grow_two(directory: FilePath) -> FilePath:
+    """A database of two tasks, low and high, on a tiny root."""
+    file = directory / "mutant.db"
+    with grown(file, small_tasks(directory), QUICK):
+        return file
+
+
+@dataclass
+class Running:
+    """A server in this process, and a client of it."""
+
+    service: Service
+    client: httpx.Client
+    url: str
+
+
+@contextmanager
+def running(database: FilePath | str, settings: ServeSettings = ServeSettings(refresh=0.1)) -> Iterator[Running]:
+    """A server of `database` behind a real socket, ready."""
+    with Store.open(str(database), read_only=True) as store, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        service = Service(store, settings)
+        server = uvicorn.Server(uvicorn.Config(build(service), log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=url, timeout=60) as client:
+                eventually(lambda: service.ready)
+                yield Running(service, client, url)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass
+class Process:
+    """`mutant serve` in a process of its own. `lines` are its log so far."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    lines: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def stop(self, signal_: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; the exit code."""
+        self.process.send_signal(signal_)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serving(database: FilePath | str, *options: str, environment: dict[str, str] | None = None) -> Iterator[Process]:
+    """`mutant serve --port 0` in its own process, ready to answer."""
+    command = [sys.executable, "-m", "mutant.cli.main", "serve", "--port", "0", "--db", str(database), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    found = re.search(r"http://\S+", first)
+    assert found, first + process.stderr.read()
+    here = Process(process, found[0])
+    listener = threading.Thread(target=_listen, args=(process.stderr, here.lines))
+    listener.start()
+    try:
+        eventually(lambda: _ready(here.url), seconds=120)
+        yield here
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        listener.join()
+        process.stderr.close()
+
+
+def _listen(stream: Any, lines: list[dict[str, Any]]) -> None:
+    lines.extend(json.loads(line) if line.startswith("{") else {"text": line} for line in stream)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def eventually(true: Any, seconds: float = 60.0) -> None:
+    """Wait until `true()`; fails when it does not become so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def infer_body(images: Any, outputs: Sequence[str] = ("logits",)) -> dict[str, Any]:
+    """A request of the Open Inference Protocol with pixels as JSON."""
+    tensor = {"name": "images", "shape": list(images.shape), "datatype": "UINT8", "data": images.reshape(-1).tolist()}
+    return {"inputs": [tensor], "outputs": [{"name": name} for name in outputs]}

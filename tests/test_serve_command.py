@@ -1,0 +1,126 @@
+"""`mutant serve` as its own process: what it imports, how it starts and stops; `mutant keys`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path as FilePath
+
+import httpx
+import numpy as np
+import pytest
+from cli_calls import call
+from served import eventually, grow_two, infer_body, serving
+
+PIXELS = np.zeros((1, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    return grow_two(tmp_path_factory.mktemp("served"))
+
+
+def test_a_server_imports_neither_the_search_nor_ray_nor_tfds(database: FilePath) -> None:
+    code = f"""
+import sys
+from mutant.serving.app import build
+from mutant.serving.service import Service
+from mutant.storage.store import Store
+with Store.open({str(database)!r}, read_only=True) as store:
+    service = Service(store)
+    build(service)
+    service.look()
+    assert service.snapshot.served
+    service.close()
+bad = [name for name in sys.modules if name.startswith(("mutant.search", "ray", "tensorflow", "matplotlib", "sklearn"))]
+assert not bad, bad
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_server_starts_answers_and_drains_when_told_to_stop(database: FilePath) -> None:
+    with serving(database) as server:
+        body = infer_body(np.zeros((60, 8, 8, 3), dtype=np.uint8))
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{server.url}/v2/models/low/infer", json=body, timeout=60).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: httpx.get(f"{server.url}/metrics").text.count("mutant_batch_rows_count 0.0") == 0)
+        assert server.stop(signal.SIGTERM) == 0
+        for thread in threads:
+            thread.join()
+        assert set(answers) == {200}
+        eventually(lambda: server.lines[-1].get("event") == "stopped")
+        events = [line.get("event") for line in server.lines]
+        assert "ready" in events
+        assert not any("traceback" in line or "text" in line for line in server.lines)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/v2/health/live")
+
+
+def test_ctrl_c_stops_it_too(database: FilePath) -> None:
+    with serving(database) as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert not any("traceback" in line for line in server.lines)
+
+
+def test_a_killed_server_leaves_the_database_as_it_was(database: FilePath) -> None:
+    with serving(database) as server:
+        httpx.post(f"{server.url}/v2/models/low/infer", json=infer_body(PIXELS))
+        server.stop(signal.SIGKILL)
+    assert call("verify", "--db", database, "--json").json["ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "no API keys"),
+        (["--allow-anonymous", "--host", "no.such.host.invalid"], "Cannot listen on 'no.such.host.invalid'"),
+        (["--max-body", "lots"], "--max-body must be a size"),
+        (["--db", "nowhere.db"], "nowhere.db"),
+    ],
+)
+def test_what_cannot_be_served_is_told(database: FilePath, options: list[str], words: str) -> None:
+    found = call("serve", *(["--db", database] if "--db" not in options else []), *options)
+    assert found.code == 2
+    assert words in found.err
+    assert "Traceback" not in found.err
+
+
+def test_a_port_in_use_is_told(database: FilePath) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = call("serve", "--db", database, "--port", port)
+        assert found.code == 2
+        assert f"Port {port} of '127.0.0.1' is in use" in found.err
+
+
+def test_keys_by_the_command_line(database: FilePath) -> None:
+    made = call("keys", "add", "deploy", "--scope", "admin", "--rate", 5, "--db", database)
+    assert (made.code, made.out.startswith("mutant_")) == (0, True)
+    assert call("keys", "add", "deploy", "--db", database).code == 2
+    (row,) = call("keys", "list", "--json", "--db", database).json
+    assert (row["name"], row["scope"], row["rate"]) == ("deploy", "admin", 5.0)
+    assert made.out.strip() not in call("keys", "list", "--db", database).out
+    wrong = call("keys", "rm", "depoly", "--db", database)
+    assert (wrong.code, "Nearest: 'deploy'" in wrong.err) == (2, True)
+    assert call("keys", "rm", "deploy", "--db", database).code == 0
+    assert "no keys" in call("keys", "list", "--db", database).out
+
+
+def test_it_starts_in_seconds(database: FilePath) -> None:
+    began = time.monotonic()
+    with serving(database) as server:
+        assert time.monotonic() - began < 60  # about four on an idle machine; benchmarks/serving_start.py measures it
+        rss = FilePath(f"/proc/{server.process.pid}/statm")
+        if rss.exists():
+            assert int(rss.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") < 800e6
