@@ -1,10 +1,9 @@
-"""The page behind a real socket, in a server that answers by the real network, and a browser to look at it."""
+"""The page without the engine behind it, for systems that are made by hand; and a browser to look at it."""
 
 import os
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path as FilePath
@@ -13,15 +12,14 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request, UploadFile
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from mutant.predict import Prediction, predict
 from mutant.serving import pages
 from mutant.serving.refusals import Refused
+from mutant.storage.refusals import Conflict
 from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
-from mutant.tasks.images import ImageError
 
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -32,7 +30,7 @@ KEYS = {READ: "read", ADMIN: "admin"}
 
 
 def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
-    """The page's routes, and those that it calls, over an open store; `keys` are API keys with their scopes."""
+    """The page's routes and those of administration that it calls; `keys` are API keys with their scopes."""
     app = FastAPI()
     app.state.service = SimpleNamespace(store=store)
     app.include_router(pages.router)
@@ -58,21 +56,13 @@ def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
     def whoami(request: Request) -> dict[str, Any]:
         return {"scope": scope(request), "keys": bool(keys)}
 
-    @app.post("/predict")
-    def ask(image: UploadFile) -> Any:
-        began, data = time.perf_counter(), image.file.read()
-        try:
-            answers = [_predicted(store, path, data) for path in store.pool().paths]
-        except ImageError as error:
-            return refusal(422, str(error), "Send a PNG or JPEG.")
-        took = 1000 * (time.perf_counter() - began)
-        timing = {"queue_ms": 0.0, "compute_ms": took, "total_ms": took}
-        return {"request_id": "test", "timing": timing, "answers": [_answer(each) for each in answers]}
-
     @app.delete("/tasks/{task}")
-    def take_out(task: str) -> None:
-        with Store.open(str(store.url.database)) as writing:
-            remove(writing, task, force=True)
+    def take_out(task: str, force: bool = False) -> Any:
+        try:
+            with Store.open(str(store.url.database)) as writing:
+                remove(writing, task, force=force)
+        except Conflict as error:
+            return refusal(409, error.message, error.hint)
 
     @app.post("/tasks/{task}/restore")
     def bring_back(task: str) -> None:
@@ -80,16 +70,6 @@ def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
             undo(writing, task)
 
     return app
-
-
-def _predicted(store: Store, path: Any, data: bytes) -> Prediction:
-    components = store.components(part.digest for part in path.parts)
-    return predict(path, components, store.task(path.task), [data], top_k=3)[0]
-
-
-def _answer(found: Prediction) -> dict[str, Any]:
-    labels = [{"label": label.name, "probability": label.probability} for label in found.labels]
-    return {"task": found.task, "version": found.version, "labels": labels}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the page shows, as values and over HTTP: complete, true to the store, and an error with the nearest elsewhere."""
+"""What the page shows, as values and over HTTP: complete, true to the store, else an error with the nearest."""
 
 import io
 import json

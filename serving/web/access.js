@@ -73,19 +73,29 @@ export function access(entered) {
 
 /** What an admin can do with tasks; `after` is called when something was changed. */
 export function changes(after) {
-  const change = async (method, url) => {
+  const url = (task, more) => `/tasks/${encodeURIComponent(task)}${more}`;
+
+  async function change(method, address) {
     try {
-      await act(method, url);
+      await act(method, address);
       after();
     } catch (error) {
       complain(error);
     }
-  };
-  return {
-    async remove(task) {
-      const sure = await confirmed(`Remove ${task}?`, "It answers no more. What other tasks share with it stays, and it can be brought back until its weights are collected.", "Remove");
-      if (sure) change("DELETE", `/tasks/${encodeURIComponent(task)}`);
-    },
-    restore: (task) => change("POST", `/tasks/${encodeURIComponent(task)}/restore`),
-  };
+  }
+
+  /** Take a task out; when others build on it, only after that was heard. */
+  async function remove(task) {
+    const text = "It answers no more. It can be brought back until its weights are collected.";
+    if (!(await confirmed(`Remove ${task}?`, text, "Remove"))) return;
+    try {
+      await act("DELETE", url(task, ""));
+      after();
+    } catch (error) {
+      if (error.status !== 409) return complain(error);
+      if (await confirmed(`Remove ${task} all the same?`, error.message, "Remove all the same")) change("DELETE", url(task, "?force=true"));
+    }
+  }
+
+  return { remove, restore: (task) => change("POST", url(task, "/restore")) };
 }
