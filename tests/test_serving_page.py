@@ -109,7 +109,7 @@ def test_an_image_that_is_chosen_is_answered_by_every_task(visit: Open, real: st
     answered(page, 2)
     for task in ("low", "high"):
         card = page.locator(f".answer[data-task={task}]")
-        first = float(card.locator(".top-label span").inner_text().rstrip("%"))
+        first = float(card.locator(".sure span").inner_text().rstrip("%"))
         rest = [float(text.rstrip("%")) for text in card.locator(".rest span:last-child").all_inner_texts()]
         assert abs(first + sum(rest) - 100) < 0.3
         assert first >= max(rest)

@@ -5,7 +5,8 @@ import { listed, percent, plural } from "./format.js";
 
 const MANY = 8;
 const CROWD = 16;
-const LONG = 9;
+const FEW = 4;
+const LONG = 12;
 
 function meter(share) {
   const bar = h("i");
@@ -24,8 +25,7 @@ function answered(task, labels) {
   const [first, ...rest] = labels;
   return [
     who(task),
-    h("div", { class: "top-label" }, h("b", { class: first.label.length > LONG ? "long" : null, title: first.label }, breakable(first.label)), h("span", {}, percent(first.probability))),
-    meter(first.probability),
+    h("div", { class: "top-label" }, h("b", { class: first.label.length > LONG ? "long" : null, title: first.label }, breakable(first.label)), h("div", { class: "sure" }, meter(first.probability), h("span", {}, percent(first.probability)))),
     h(
       "ol",
       { class: "rest", "aria-label": "Next" },
@@ -38,6 +38,7 @@ function answered(task, labels) {
 
 /** Show every task's card; `answers` by task, where there are any. */
 export function showAnswers(list, tasks, answers) {
+  list.classList.toggle("few", tasks.length <= FEW);
   list.classList.toggle("many", tasks.length > MANY);
   list.classList.toggle("crowd", tasks.length > CROWD);
   replace(

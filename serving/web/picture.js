@@ -33,7 +33,7 @@ function drawBox(box, users) {
   const ring = box.parts.map((part) =>
     s("rect", { class: "ring", x: part.x - 2.5, y: part.y - 2.5, width: part.width + 5, height: part.height + 5, rx: 8 }),
   );
-  const numbers = box.number === null ? [] : box.parts.map((part) =>
+  const numbers = box.number === null ? [] : box.parts.filter((part) => part.width > 44).map((part) =>
     s("text", { x: part.x + 7, y: first.y + first.height / 2 + 3.8 }, String(box.number)),
   );
   const group = s(
