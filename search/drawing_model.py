@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from mutant.layout import Box, Row, rows
+from mutant.palette import FAINT, INK, ROOT, colour, on
 from mutant.path import Path
-from mutant.search.drawing import FAINT, INK, ROOT, colour, count, on, percent
-from mutant.search.drawing_layout import Box, Row, rows
+from mutant.search.drawing import count, percent
 
 # Inches.
 MARGIN, LABELS, TITLE, CAPTION = 0.3, 1.5, 0.75, 0.27

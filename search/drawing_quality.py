@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mutant.search.drawing import FAINT, GRID, INK, colour, count, percent
+from mutant.palette import FAINT, GRID, INK, colour
+from mutant.search.drawing import count, percent
 
 MARKERS = "osD^vPXhp<>d"
 SPREAD = 0.8

@@ -31,7 +31,7 @@ def plot_model(store: Store, file: str | os.PathLike[str], *, tasks: Sequence[st
     from mutant.search.drawing_model import draw
 
     target, pool, numbers = checked(FilePath(file)), store.pool(), _numbers(store)
-    wanted = numbers if tasks is None else [store.task(name).name for name in tasks]
+    wanted = list(pool.tasks) if tasks is None else [store.task(name).name for name in tasks]
     missing = [name for name in wanted if name not in pool.tasks] if tasks is not None else []
     if missing:
         raise _unfinished(missing[0])
@@ -49,7 +49,7 @@ def plot_quality(store: Store, file: str | os.PathLike[str], *, task: str | None
     from mutant.search.drawing_quality import draw
 
     target, pool, numbers = checked(FilePath(file)), store.pool(), _numbers(store)
-    wanted = numbers if task is None else [store.task(task).name]
+    wanted = [each.name for each in store.tasks()] if task is None else [store.task(task).name]
     series = [each for name in wanted if (each := _series(store, pool, name, numbers[name])).trials]
     if not series:
         if task is not None:
@@ -70,14 +70,12 @@ def _unfinished(task: str) -> UserError:
 
 
 def _numbers(store: Store) -> dict[str, int]:
-    """Each task's place in the order of arrival, from 1."""
-    return {task.name: number for number, task in enumerate(store.tasks(), 1)}
+    """Each task's place in the order of arrival, from 1; removed ones keep theirs, others may use what they trained."""
+    return {task.name: number for number, task in enumerate(store.tasks(removed=True), 1)}
 
 
-def _columns(
-    store: Store, pool: Pool, wanted: Sequence[str] | dict[str, int], numbers: dict[str, int]
-) -> "list[Column]":
-    from mutant.search.drawing_layout import neighbours_first
+def _columns(store: Store, pool: Pool, wanted: Sequence[str], numbers: dict[str, int]) -> "list[Column]":
+    from mutant.layout import neighbours_first
     from mutant.search.drawing_model import Column
 
     return [

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from mutant import __version__
-from mutant.serving import administration, people, protocol, remote
+from mutant.serving import administration, pages, people, protocol, remote
 from mutant.serving.asking import Asker, ClientGone
 from mutant.serving.front import App, Front, refusal
 from mutant.serving.metrics import CONTENT_TYPE
@@ -78,7 +78,7 @@ def build(service: Service) -> App:
         responses=_REFUSALS,
     )
     app.state.service = service
-    for room in (people, protocol, administration):
+    for room in (people, protocol, administration, pages):
         app.include_router(room.router)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, tags=["operation"])
     app.add_exception_handler(Refused, _refused)

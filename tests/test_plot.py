@@ -9,15 +9,18 @@ from pathlib import Path as FilePath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from storage_samples import grow, new_store, planned, sample_root, trained
+from storage_samples import grow, grow_segment, new_store, planned, sample_golden, sample_root, trained
 
-from mutant.outcome import Failed
+from mutant.layout import neighbours_first, rows
+from mutant.mutation import NewHead
+from mutant.outcome import Failed, Trained
+from mutant.palette import COLOURS, colour
 from mutant.path import Path
 from mutant.search import drawing_model, drawing_quality
-from mutant.search.drawing import COLOURS, SUFFIXES, colour, count
-from mutant.search.drawing_layout import neighbours_first, rows
+from mutant.search.drawing import SUFFIXES, count
 from mutant.search.plot import plot_model, plot_quality
 from mutant.storage.records import Baseline, Evaluation, SegmentKey
+from mutant.storage.removal import remove
 from mutant.storage.store import Store
 from mutant.tasks.errors import MissingExtra, UserError
 
@@ -199,3 +202,28 @@ def test_counts_are_short_and_near(number: int) -> None:
 
 def test_twelve_tasks_have_twelve_colours() -> None:
     assert len({colour(index) for index in range(12)}) == len(COLOURS) == 12
+
+
+def test_a_removed_task_still_colours_what_others_use_of_it(tmp_path: FilePath, figures: list) -> None:
+    with new_store(tmp_path, "birds", "fish") as store:
+        run = store.begin_run({}, ["birds", "fish"])
+        birds = grow_segment(store, run.segments[0].key, "birds", store.root())
+        plan = planned("fish", birds, 0, mutations=(NewHead(3),))
+        store.plan_generation(run.segments[1].key, 0, [plan])
+        fish = with_new_head_only(trained(plan, birds), birds)
+        store.commit_outcome(run.segments[1].key, 0, 0, fish)
+        golden = sample_golden(fish.path, store.components(part.digest for part in fish.path.parts))
+        store.finish_segment(run.segments[1].key, fish.path.id, golden)
+        store.finish_run(run.id)
+        remove(store, "birds", force=True)
+        plot_model(store, tmp_path / "m.png")
+        assert "trained by birds" in words(figures[0])
+        plot_quality(store, tmp_path / "q.png")
+
+
+def with_new_head_only(child: Trained, parent: Path) -> Trained:
+    """The child, sharing everything but its head with its parent."""
+    head = replace(child.path.slots["head"], trace=None)
+    parts = tuple(head if part.slot == "head" else part for part in parent.parts)
+    made = {head.digest: child.components[head.digest]}
+    return replace(child, path=replace(child.path, parts=parts), components=made, traces={})

@@ -1,0 +1,363 @@
+"""The page in a real browser: it answers, shows the model and the runs, follows what changes, and anyone can use it."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from page_server import ADMIN, KEYS, READ, browsing, serving_page
+from PIL import Image
+from served import grow_two, running
+from storage_samples import grow, grow_segment, new_store, planned, sample_task, trained
+
+from mutant.outcome import Failed
+from mutant.storage.records import SegmentKey
+from mutant.storage.store import Store
+
+pytestmark = pytest.mark.slow
+PHONE, DESK = (360, 740), (1440, 900)
+Open = Callable[..., Any]
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves the page of a database until all that was opened of it is closed."""
+    with ExitStack() as servers:
+        yield lambda database, keys={}: servers.enter_context(serving_page(database, keys))
+
+
+@pytest.fixture
+def visit(browser: Any, serve: Serve) -> Iterator[Open]:
+    """Opens a page; at the end of the test none may have met an error, or have asked another host."""
+    faults: list[str] = []
+    contexts: list[Any] = []
+
+    def opened(url: str, size: tuple[int, int] = DESK, **settings: Any) -> Any:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on(
+            "console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda sent: None if sent.url.startswith((url, "blob:")) else faults.append(sent.url))
+        page.goto(url)
+        page.wait_for_selector("#pulse[data-state]")
+        return page
+
+    opened.faults = faults  # type: ignore[attr-defined]
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A whole server of two tasks of digits that a tiny network has learnt."""
+    with running(grow_two(tmp_path_factory.mktemp("real"))) as server:
+        yield server.url
+
+
+@pytest.fixture
+def toy(tmp_path: FilePath, serve: Serve) -> Iterator[tuple[Store, str]]:
+    """A system of three tasks made by hand, open for writing, and its page."""
+    with new_store(tmp_path, "birds", "fish", "ants") as store:
+        grow(store, "birds", "fish", "ants")
+        yield store, serve(tmp_path / "mutant.db")
+
+
+@pytest.fixture
+def many(tmp_path: FilePath, serve: Serve) -> str:
+    names = [f"task_number_{number}" for number in range(40)]
+    with new_store(tmp_path, *names) as store:
+        grow(store, *names)
+    return serve(tmp_path / "mutant.db")
+
+
+def png(colour: str = "white", size: int = 16) -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(written, "PNG")
+    return written.getvalue()
+
+
+def answered(page: Any, tasks: int) -> None:
+    page.wait_for_selector(f":nth-match(.answer .top-label, {tasks})")
+
+
+def widest(page: Any) -> int:
+    """How many pixels the page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+# Asking
+
+
+def test_an_image_that_is_chosen_is_answered_by_every_task(visit: Open, real: str) -> None:
+    page = visit(real)
+    page.set_input_files("#file", {"name": "white.png", "mimeType": "image/png", "buffer": png()})
+    answered(page, 2)
+    for task in ("low", "high"):
+        card = page.locator(f".answer[data-task={task}]")
+        first = float(card.locator(".sure span").inner_text().rstrip("%"))
+        rest = [float(text.rstrip("%")) for text in card.locator(".rest span:last-child").all_inner_texts()]
+        assert abs(first + sum(rest) - 100) < 0.3
+        assert first >= max(rest)
+    assert "2 tasks answered" in page.inner_text("#outcome")
+
+
+def test_a_sample_is_answered_as_the_network_does(visit: Open, real: str) -> None:
+    page = visit(real)
+    page.click(".thumb[data-key='2 of high']")
+    answered(page, 2)
+    shown = page.inner_text(".answer[data-task=high] .top-label b")
+    png = page.request.get(f"{real}/api/samples/high/1").body()
+    told = page.request.post(
+        f"{real}/predict", multipart={"image": {"name": "a", "mimeType": "image/png", "buffer": png}}
+    )
+    labels = {each["task"]: each["labels"] for each in told.json()["answers"]}
+    assert shown == labels["high"][0]["label"]
+    assert page.get_attribute(".thumb[data-key='2 of high']", "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_an_image_is_dropped_or_pasted(visit: Open, real: str, event: str) -> None:
+    page = visit(real)
+    page.evaluate(
+        """async ([event, numbers]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(numbers)], "image.png", { type: "image/png" }));
+            document.dispatchEvent(event === "drop"
+                ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+                : new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+        }""",
+        [event, list(png("black"))],
+    )
+    answered(page, 2)
+
+
+def test_what_is_no_image_is_refused_in_words(visit: Open, real: str) -> None:
+    page = visit(real)
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    page.wait_for_selector("#outcome.fault")
+    assert "image" in page.inner_text("#outcome")
+    assert page.locator(".answer .top-label").count() == 0
+    assert all("422" in fault for fault in visit.faults)  # type: ignore[attr-defined]
+    visit.faults.clear()  # type: ignore[attr-defined]
+
+
+# The model
+
+
+def test_hovering_a_task_lights_its_path(visit: Open, toy: tuple[Store, str]) -> None:
+    store, url = toy
+    page = visit(url)
+    page.hover(".heads button[data-task=fish]")
+    page.wait_for_selector("#picture.lit[data-lit=fish]")
+    lit = set(page.eval_on_selector_all(".box.on", "nodes => nodes.map(node => node.dataset.digest)"))
+    path = store.best("fish")
+    assert path is not None
+    assert lit == {part.digest for part in path.parts}
+    assert page.eval_on_selector_all(".route.on", "nodes => nodes.map(node => node.dataset.task)") == ["fish"]
+    page.mouse.move(5, 5)
+    page.wait_for_selector("#picture:not(.lit)")
+
+
+def test_a_component_shows_blame_and_impact(visit: Open, toy: tuple[Store, str]) -> None:
+    store, url = toy
+    page = visit(url)
+    path = store.best("fish")
+    assert path is not None
+    page.click(f".box[data-digest='{path.slots['head'].digest}']", position={"x": 6, "y": 6})
+    page.wait_for_selector("[data-part=blame]")
+    assert "Trained by 2 fish in run 1" in " ".join(page.inner_text("[data-part=blame]").split())
+    assert "1 of 3 tasks breaks without it" in page.inner_text("[data-part=impact]")
+    page.click(f".box[data-digest='{path.slots['embedding'].digest}']", position={"x": 6, "y": 6})
+    page.wait_for_selector("[data-part=impact]:has-text('3 of 3 tasks break')")
+    assert "Pretrained" in page.inner_text("[data-part=blame]")
+    page.click("#component .close")
+    page.wait_for_selector("#component .blank", state="attached")
+
+
+def test_the_keyboard_alone_is_enough(visit: Open, toy: tuple[Store, str]) -> None:
+    _, url = toy
+    page = visit(url)
+    page.wait_for_selector(".heads button")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('.heads') !== null"):
+            break
+    first = page.evaluate("document.activeElement.dataset.task")
+    page.wait_for_selector(f"#picture.lit[data-lit={first}]")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("document.activeElement.dataset.task")
+    assert second != first
+    page.wait_for_selector(f"#picture.lit[data-lit={second}]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-part=blame]")
+    ring = page.evaluate("getComputedStyle(document.activeElement.querySelector('.ring')).opacity")
+    assert float(ring) > 0
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#component .blank", state="attached")
+    page.focus(".plot")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".tip:not([hidden])")
+    assert "generation 1" in page.inner_text(".tip:not([hidden])")
+
+
+# Live
+
+
+def test_a_new_task_and_a_finished_child_appear_without_reload(visit: Open, toy: tuple[Store, str]) -> None:
+    store, url = toy
+    page = visit(url)
+    page.wait_for_selector(".cell")
+    page.evaluate("window.same = true")
+    store.add_task(sample_task("cars"))
+    run = store.begin_run({"children": 2}, ["cars"])
+    page.wait_for_selector("#pulse[data-state=live]")
+    page.wait_for_selector(".segment[data-task=cars] .cell.later")
+    key, root = SegmentKey(run.id, 0), store.root()
+    plans = [planned("cars", root, child) for child in range(2)]
+    store.plan_generation(key, 0, plans)
+    page.wait_for_selector(".segment[data-task=cars] .cell.QUEUED")
+    store.commit_outcome(key, 0, 0, trained(plans[0], root, quality=0.625))
+    page.wait_for_selector(".segment[data-task=cars] .cell.DONE")
+    assert "62.5%" in page.inner_text(".segment[data-task=cars]")
+    store.commit_outcome(key, 0, 1, Failed(plans[1].candidate.id, "error", "made to fail"))
+    page.wait_for_selector(".segment[data-task=cars] .cell.FAILED")
+    store.abandon_run(run.id)
+    again = store.begin_run({"children": 2}, ["cars"])
+    grow_segment(store, SegmentKey(again.id, 0), "cars", root, seed=9)
+    store.finish_run(again.id)
+    page.wait_for_selector(".heads button[data-task=cars]")
+    page.wait_for_selector("#table tr[data-task=cars]")
+    page.wait_for_selector("#news:not(:empty)")
+    assert page.evaluate("window.same")
+
+
+def test_a_server_that_goes_away_is_told(visit: Open, tmp_path: FilePath) -> None:
+    with new_store(tmp_path, "birds") as store:
+        grow(store, "birds")
+    with serving_page(tmp_path / "mutant.db") as url:
+        page = visit(url)
+        page.wait_for_selector(".box")
+    page.wait_for_selector("#pulse[data-state=down]")
+    assert page.locator(".box").count() > 0
+    visit.faults.clear()  # type: ignore[attr-defined]
+
+
+# Every size, mode and visitor
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 3])
+def test_a_phone_has_no_scroll_to_the_side(visit: Open, serve: Serve, tmp_path: FilePath, tasks: int) -> None:
+    names = ["birds", "a_task_with_a_name_that_is_as_long_as_names_may_be_x" + "y" * 10, "ants"][:tasks]
+    with new_store(tmp_path, *names) as store:
+        if names:
+            grow(store, *names)
+    url = serve(tmp_path / "mutant.db")
+    page = visit(url, PHONE)
+    page.wait_for_selector(".box")
+    assert widest(page) <= 0
+    assert page.locator("#run .empty").count() == (tasks == 0)
+
+
+def test_many_tasks_scroll_inside_the_picture_only(visit: Open, many: str) -> None:
+    for size in (PHONE, DESK):
+        page = visit(many, size)
+        page.wait_for_selector(".heads button")
+        assert widest(page) <= 0
+        assert page.evaluate("(one => one.scrollWidth > one.clientWidth)(document.querySelector('.scroll'))")
+        assert page.locator(".heads button").count() == page.locator(".answer").count() == 40
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_axe_finds_nothing_serious(visit: Open, real: str, scheme: str, size: tuple[int, int]) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    page = visit(real, size, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True)
+    page.click(".thumb")
+    answered(page, 2)
+    page.click(".box", position={"x": 4, "y": 4})
+    page.wait_for_selector("[data-part=impact]")
+    page.click(".every summary")
+    page.wait_for_timeout(300)
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (
+            fault["id"],
+            fault["impact"],
+            [node["target"] for node in fault["nodes"]][:3],
+            fault["nodes"][0]["failureSummary"],
+        )
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_an_empty_system_passes_axe_too(visit: Open, serve: Serve, tmp_path: FilePath) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    with new_store(tmp_path):
+        pass
+    url = serve(tmp_path / "mutant.db")
+    page = visit(url, bypass_csp=True)
+    page.wait_for_selector(".box")
+    found = axe.Axe().run(page).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Open, serve: Serve, tmp_path: FilePath) -> None:
+    with new_store(tmp_path, "birds") as store:
+        grow(store, "birds")
+    url = serve(tmp_path / "mutant.db", KEYS)
+    page = visit(url)
+    page.fill("dialog input", "wrong")
+    page.click("dialog .strong")
+    page.wait_for_selector("dialog:has-text('does not know')")
+    page.fill("dialog input", READ)
+    page.click("dialog .strong")
+    page.wait_for_selector(".box")
+    page.wait_for_selector(".thumb img[src^=blob]")
+    assert page.locator("#table .danger").count() == 0
+    page.reload()
+    page.wait_for_selector(".box")
+    assert page.locator("dialog").count() == 0
+    assert page.evaluate("localStorage.length") == 0
+
+
+def test_an_admin_removes_a_task_and_brings_it_back(visit: Open, serve: Serve, tmp_path: FilePath) -> None:
+    with new_store(tmp_path, "birds", "fish") as store:
+        grow(store, "birds", "fish")
+    url = serve(tmp_path / "mutant.db", KEYS)
+    page = visit(url)
+    page.fill("dialog input", ADMIN)
+    page.click("dialog .strong")
+    page.click("[data-key='remove birds']")
+    page.click("dialog[aria-label='Remove birds?'] .strong")
+    page.click("dialog[aria-label='Remove birds all the same?'] .strong")
+    page.wait_for_selector("#table tr[data-task=birds]", state="detached")
+    assert all("409" in fault for fault in visit.faults)  # type: ignore[attr-defined]
+    visit.faults.clear()  # type: ignore[attr-defined]
+    assert [task.name for task in store_tasks(tmp_path)] == ["fish"]
+    page.click("[data-key='restore birds']")
+    page.wait_for_selector("#table tr[data-task=birds]")
+    assert [task.name for task in store_tasks(tmp_path)] == ["birds", "fish"]
+
+
+def store_tasks(where: FilePath) -> tuple[Any, ...]:
+    with Store.open(str(where / "mutant.db"), read_only=True) as store:
+        return store.tasks()
