@@ -55,7 +55,7 @@ def visit(browser: Any, serve: Serve) -> Iterator[Open]:
         page.wait_for_selector("#pulse[data-state]")
         return page
 
-    opened.faults = faults  # type: ignore[attr-defined]
+    opened.faults = faults
     yield opened
     for context in contexts:
         context.close()
@@ -152,8 +152,8 @@ def test_what_is_no_image_is_refused_in_words(visit: Open, real: str) -> None:
     page.wait_for_selector("#outcome.fault")
     assert "image" in page.inner_text("#outcome")
     assert page.locator(".answer .top-label").count() == 0
-    assert all("422" in fault for fault in visit.faults)  # type: ignore[attr-defined]
-    visit.faults.clear()  # type: ignore[attr-defined]
+    assert all("422" in fault for fault in visit.faults)
+    visit.faults.clear()
 
 
 # The model
@@ -256,7 +256,7 @@ def test_a_server_that_goes_away_is_told(visit: Open, tmp_path: FilePath) -> Non
         page.wait_for_selector(".box")
     page.wait_for_selector("#pulse[data-state=down]")
     assert page.locator(".box").count() > 0
-    visit.faults.clear()  # type: ignore[attr-defined]
+    visit.faults.clear()
 
 
 # Every size, mode and visitor
@@ -350,8 +350,8 @@ def test_an_admin_removes_a_task_and_brings_it_back(visit: Open, serve: Serve, t
     page.click("dialog[aria-label='Remove birds?'] .strong")
     page.click("dialog[aria-label='Remove birds all the same?'] .strong")
     page.wait_for_selector("#table tr[data-task=birds]", state="detached")
-    assert all("409" in fault for fault in visit.faults)  # type: ignore[attr-defined]
-    visit.faults.clear()  # type: ignore[attr-defined]
+    assert all("409" in fault for fault in visit.faults)
+    visit.faults.clear()
     assert [task.name for task in store_tasks(tmp_path)] == ["fish"]
     page.click("[data-key='restore birds']")
     page.wait_for_selector("#table tr[data-task=birds]")

@@ -1,0 +1,107 @@
+"""A soak: mixed load while tasks are added, removed and brought back below the server. No wrong and no lost answer, and
+memory that stays.
+
+    .venv/bin/python benchmarks/serving_soak.py [--minutes 10] [--clients 8]
+
+RESULT
+Every answer is compared to the bit with what was computed before. The ratio is memory after the first minute over
+memory at the end; 1 is flat.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from support.load import infer, run
+from support.many_tasks import SIZE, add_task, many_tasks
+from support.servers import mutant_serve
+
+from mutant import backend
+from mutant.storage.removal import remove, undo
+from mutant.storage.store import Store
+
+IMAGES, TASKS = 8, 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=8)
+    arguments = parser.parse_args()
+    backend.prepare()
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, SIZE, SIZE, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as text:
+        database = Path(text) / "mutant.db"
+        names = many_tasks(database, TASKS)
+        asked = [(name, number) for number in range(IMAGES) for name in names[:-1]]
+        expected = _expected(database, names, images)
+        stop, changes = threading.Event(), [0]
+        with mutant_serve(database, "--refresh", "0.2") as server:
+            changing = threading.Thread(target=_change, args=(database, names[-1], stop, changes))
+            changing.start()
+            memory: list[int] = []
+            answers = wrong = 0
+            ends = time.monotonic() + 60 * arguments.minutes
+            while time.monotonic() < ends:
+                load = run(
+                    server.port,
+                    [infer(name, images[number]) for name, number in asked],
+                    arguments.clients,
+                    min(30.0, max(1.0, ends - time.monotonic())),
+                    lambda index, body: body.endswith(expected[asked[index]]),
+                )
+                answers, wrong = answers + len(load.latencies), wrong + load.wrong
+                memory.append(server.resident_bytes)
+                print(
+                    f"{answers:8,} answers, {wrong} wrong, {memory[-1] / 2**20:.0f} MiB, {changes[0]} changes",
+                    flush=True,
+                )
+            stop.set()
+            changing.join()
+    early = memory[min(1, len(memory) - 1)]
+    result = {
+        "name": "memory early in a soak over memory at its end",
+        "ratio": round(early / memory[-1], 3),
+        "goal": 0.95,
+        "baseline": "the same server after its first minute",
+        "answers": answers,
+        "wrong": wrong,
+        "changes": changes[0],
+    }
+    print(json.dumps(result))
+
+
+def _expected(database: Path, names: list[str], images: np.ndarray) -> dict[tuple[str, int], bytes]:
+    from mutant.network import predict_logits
+
+    found: dict[tuple[str, int], bytes] = {}
+    with Store.open(str(database), read_only=True) as store:
+        for name in names:
+            path = store.best(name)
+            assert path is not None
+            components = store.components({part.digest for part in path.parts})
+            for number, logits in enumerate(predict_logits(path, components, images[:, 0])):
+                found[name, number] = logits.tobytes()
+    return found
+
+
+def _change(database: Path, victim: str, stop: threading.Event, changes: list[int]) -> None:
+    """Remove a task, bring it back, and from time to time add another."""
+    with Store.open(str(database)) as store:
+        while not stop.wait(1.0):
+            remove(store, victim, force=True)
+            if stop.wait(1.0):
+                return
+            undo(store, victim)
+            if changes[0] % 20 == 0 and changes[0] < 400:
+                add_task(store, f"new{changes[0]:04d}", 1000 + changes[0])
+                changes[0] += 1
+            changes[0] += 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Servers to measure, each in a process of its own on one core."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its port, process id, and the seconds it took until it answered."""
+
+    port: int
+    pid: int
+    seconds: float
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of memory that are its own (Linux)."""
+        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="utf-8")
+        return 1024 * sum(int(found) for found in re.findall(r"^Private_\w+: +(\d+)", text, re.M))
+
+
+def pinned(core: int) -> list[str]:
+    """The beginning of a command that keeps it on one core, where there is more than one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return ["taskset", "-c", str(cores[core])] if len(cores) > core else []
+
+
+@contextmanager
+def mutant_serve(database: Path, *options: str, core: int = 0) -> Iterator[Server]:
+    """`mutant serve` of a database."""
+    command = [sys.executable, "-m", "mutant.cli.main", "serve", "--port", "0", "--db", str(database), *options]
+    with _started(pinned(core) + command, "/v2/health/ready") as server:
+        yield server
+
+
+@contextmanager
+def model_per_task(directory: Path, core: int = 0) -> Iterator[Server]:
+    """A session of onnxruntime for every `directory/NAME.onnx`, behind FastAPI and uvicorn."""
+    command = [sys.executable, str(Path(__file__).parent / "model_per_task.py"), str(directory)]
+    with _started(pinned(core) + command, "/ready") as server:
+        yield server
+
+
+@contextmanager
+def _started(command: list[str], ready: str) -> Iterator[Server]:
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    port = 0
+    for line in process.stderr:
+        if found := re.search(r"http://[^\s:]+:(\d+)", line):
+            port = int(found[1])
+            break
+    drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(f"http://127.0.0.1:{port}{ready}"):
+            if process.poll() is not None:
+                raise RuntimeError(f"{command} ended with {process.returncode}")
+            time.sleep(0.02)
+        yield Server(port, process.pid, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        process.wait(60)
+        drained.wait(10)
+        process.stderr.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
