@@ -219,7 +219,8 @@ class System:
     def verify(self, tasks: Sequence[str] = (), *, everything: bool = False) -> Report:
         """Recompute hashes and golden outputs: proof that no task's answers changed.
 
-        `everything` also hashes the components that no task's best path uses any more.
+        `everything` also hashes the components and the momentum of all other paths, and recomputes the golden outputs
+        of those that have some: they won an earlier segment, or their task was removed.
         """
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
