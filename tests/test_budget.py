@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 from typing import get_args
 
 import pytest
-from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_tasks
+from growing import SMALL, grown, meaning, resumed, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,17 +160,7 @@ def test_interrupted_and_resumed_equals_undisturbed_within_a_budget(
     chosen, whole = undisturbed
     with small_store(tmp_path_factory.mktemp("resumed") / "m.db") as store:
         begin(store, tuple(tasks), chosen, new=[task.task for task in tasks.values()])
-        for calls in (stop, again):
-            run = store.unfinished_run()
-            if run is None:
-                break
-            with working(store, run, tasks, Engine(workers="1")) as search:
-                try:
-                    evolve(replace(search, evaluator=Saboteur({calls: KeyboardInterrupt()})))
-                except KeyboardInterrupt:
-                    assert store.unfinished_run() is not None
-        if store.unfinished_run() is not None:
-            go_on(store, tasks)
+        resumed(store, tasks, (stop, again))
         assert meaning(store) == meaning(whole)
 
 
