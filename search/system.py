@@ -259,12 +259,15 @@ class System:
         with leased(self.store, "mutant rm"):
             undo(self.store, task)
 
-    def gc(self, *, dry_run: bool = False) -> Collection:
-        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer."""
+    def gc(self, *, dry_run: bool = False, adopt: bool = False) -> Collection:
+        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer.
+
+        `adopt` takes over the blob store of the database that this one was copied from or moved away from.
+        """
         if dry_run:
             return gc(self.store, dry_run=True)
         with leased(self.store, "mutant gc"):
-            return gc(self.store, dry_run=False)
+            return gc(self.store, adopt=adopt)
 
     def best(self, task: str) -> Path:
         """The path that answers for a task."""

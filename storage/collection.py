@@ -77,9 +77,10 @@ class Collection:
         return self.components + self.traces + self.goldens
 
 
-def gc(store: Store, *, dry_run: bool = False) -> Collection:
+def gc(store: Store, *, dry_run: bool = False, adopt: bool = False) -> Collection:
     """Drop what no active path needs, in one transaction, then give the space back.
 
+    `adopt`: the blob store is this database's now, whichever it belonged to before (`ownership.py`).
     Raises Conflict while a run is unfinished.
     """
     if dry_run:
@@ -93,10 +94,11 @@ def gc(store: Store, *, dry_run: bool = False) -> Collection:
             _drop(connection, gone)
     # Blobs go when the transaction that dropped their rows is committed; a crash before that leaves them loose.
     try:
-        sweep(store)
+        sweep(store, adopt=adopt)
         return replace(found, database_bytes=reclaim(store.url))
     except UserError as error:
-        return replace(found, note=f"The space was not given back yet: {error.message}")
+        note = f"The space was not given back yet: {error.message}{f' {error.hint}' if error.hint else ''}"
+        return replace(found, note=note, loose_blobs=0, loose_bytes=0)
 
 
 def _with_loose(found: Collection, there: Loose) -> Collection:
