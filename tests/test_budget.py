@@ -148,6 +148,7 @@ def test_a_run_keeps_to_its_budget_and_tells_what_was_spent(undisturbed: tuple[S
         assert budget.spent(spent(store)) <= budget.amount
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(stop=st.integers(1, 7), again=st.integers(1, 7))
 def test_interrupted_and_resumed_equals_undisturbed_within_a_budget(

@@ -125,6 +125,7 @@ def test_children_stop_by_what_earlier_generations_reached(undisturbed: Store) -
             assert record.cost.flops == pytest.approx((record.planned.predicted_flops or 0) * done / 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(stop=st.integers(1, 8), again=st.integers(1, 8))
 def test_interrupted_and_resumed_equals_undisturbed_with_halving(
