@@ -11,9 +11,9 @@ commits, by processor time (of this process: without the server's, and without w
 Then children that cost nothing to train, bytes, opening, and weights in and out of the database with hashing and
 commits.
 
-Measured on 2 cores under a load of 8 to 12: by the clock 0.988 on SQLite and 0.969 on PostgreSQL (goal 0.95); side by
-side 0.91 (0.70 to 1.26) and 0.89 (0.39 to 1.21), a spread that is the machine's and hides the difference.
-docs/durability.md has the tables.
+Measured on 2 cores under a load of 8 to 12: 0.988 on SQLite and 0.969 on PostgreSQL within a run (goal 0.95); pairs by
+the clock 0.91 (0.70 to 1.26) and 0.89 (0.39 to 1.21), a spread that is the machine's and hides the difference. Pairs by
+processor time are new and have not been taken yet. docs/durability.md has the tables.
 """
 
 import argparse
