@@ -11,9 +11,9 @@ commits, by processor time (of this process: without the server's, and without w
 Then children that cost nothing to train, bytes, opening, and weights in and out of the database with hashing and
 commits.
 
-Measured on 2 cores under a load of 8 to 12: 0.988 on SQLite and 0.969 on PostgreSQL within a run (goal 0.95); pairs by
-the clock 0.91 (0.70 to 1.26) and 0.89 (0.39 to 1.21), a spread that is the machine's and hides the difference. Pairs by
-processor time are new and have not been taken yet. docs/durability.md has the tables.
+Measured on 2 cores under a load of 15, SQLite and PostgreSQL: 0.978 and 0.965 within a run (goal 0.95); pairs by
+processor time 0.953 and 0.946; pairs by the clock 0.85 (0.68 to 1.87) and 0.87 (0.47 to 1.35), a spread that is the
+machine's. docs/durability.md has the tables; opening and throughput in them are of an earlier run.
 """
 
 import argparse
