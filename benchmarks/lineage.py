@@ -8,9 +8,10 @@ every path makes two components and a trace. Times are the best of three calls o
 by the clock and of this process's own processor time. The baseline is the same line of ancestors by one query per
 ancestor, in the same run.
 
-Measured on 2 cores under a load of 20, so by processor time, for SQLite from 100x10000 (41 ancestors) to 1000x100000
-(438): lineage 12 -> 64 ms (one query per ancestor 190 -> 2,043), blame 13 -> 66, impact 3 -> 5, list 54 -> 380, status
-24 -> 133, gc --dry-run 340 -> 3,900. docs/durability.md has the table.
+Measured on 2 cores under a load of 6 to 20, so by processor time, for SQLite from 100x10000 (41 ancestors) to
+1000x100000 (438): lineage 12 -> 57 ms (one query per ancestor 190 -> 1,515: 16 to 27 times as much), blame 13 -> 60,
+impact 3 -> 4, list 54 -> 408, status 24 -> 290, gc --dry-run 338 -> 3,017, rm 23 -> 185, export 370 -> 2,747, digest
+4,200 -> 48,251. docs/durability.md has the table.
 """
 
 import argparse

@@ -96,7 +96,12 @@ def evaluate(
 def verify(
     tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK...]", help="All by default.")] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Hash every stored component, not only those of the tasks' paths.")
+        bool,
+        typer.Option(
+            "--everything",
+            help="Also all that is stored beside: components and momentum of every path, and the outputs of paths that "
+            "were a task's best before or whose task was removed. (Paths that never won have no stored outputs.)",
+        ),
     ] = False,
     db: Db = None,
     as_json: Json = False,
@@ -116,20 +121,19 @@ def verify(
 
 
 def show_report(report: "Report") -> None:
-    """A row per task, a row per damaged component, and the sum of it."""
+    """A row per task, per earlier path and per damaged component, and the sum of it."""
+    columns = [fixed("outputs"), right("values"), right("differing"), "what was found"]
     if report.tasks:
-        table(
-            ["task", fixed("outputs"), right("values"), right("differing"), "what was found"],
-            (
-                [task.task, task.verdict, f"{task.values:,}", f"{task.differing:,}", _finding(task)]
-                for task in report.tasks
-            ),
-        )
+        table(["task", *columns], ([task.task, *_row(task)] for task in report.tasks))
+    if report.earlier:
+        say()
+        say("Paths that are no task's best any more")
+        table(["task", fixed("path"), *columns], ([p.task, short(p.path or ""), *_row(p)] for p in report.earlier))
     if report.damaged:
         say()
-        say("Damaged components")
+        say("Damaged weights")
         table(
-            [fixed("component"), "kind", "how"],
+            [fixed("digest"), "kind", "how"],
             ([short(found.digest), found.spec, found.reason] for found in report.damaged),
         )
     say()
@@ -138,7 +142,13 @@ def show_report(report: "Report") -> None:
             f"Collected by mutant gc, and no damage: {plural(report.components_collected, 'component')} of "
             f"{plural(report.paths_collected, 'path')} that lost."
         )
-    say(f"{plural(report.components_checked, 'component')} checked, {len(report.damaged)} damaged. {_sum(report)}")
+    checked = [plural(report.components_checked, "component")]
+    checked += [plural(report.traces_checked, "trace of momentum", "traces of momentum")] * bool(report.traces_checked)
+    say(f"{' and '.join(checked)} checked, {len(report.damaged)} damaged. {_sum(report)}")
+
+
+def _row(path: "TaskReport") -> list[str]:
+    return [path.verdict, f"{path.values:,}", f"{path.differing:,}", _finding(path)]
 
 
 def _finding(task: "TaskReport") -> str:
@@ -150,12 +160,12 @@ def _finding(task: "TaskReport") -> str:
 def _intact(report: "Report") -> bool:
     """Whether nothing stored has changed, so that a difference can only come of computing."""
     return not report.damaged and all(
-        task.component is None and task.values > 0 for task in report.tasks if task.verdict == "different"
+        path.component is None and path.values > 0 for path in report.paths if path.verdict == "different"
     )
 
 
 def _sum(report: "Report") -> str:
-    different = any(task.verdict == "different" for task in report.tasks)
+    different = any(path.verdict == "different" for path in report.paths)
     unknown = sum(task.verdict == "not comparable" for task in report.tasks)
     if different and _intact(report):
         return (

@@ -48,12 +48,15 @@ def rm(
 
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="The blob store is this database's now: the one it was copied from is gone.")
+    ] = False,
     db: Db = None,
     as_json: Json = False,
 ) -> None:
     """Drop the weights of paths that lost. Every answer and every row of lineage stays."""
     with opened(db, read_only=dry_run) as system:
-        found = system.gc(dry_run=dry_run)
+        found = system.gc(dry_run=dry_run, adopt=adopt)
     if as_json:
         emit({"dry_run": dry_run, **asdict(found)})
         return

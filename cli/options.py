@@ -1,8 +1,9 @@
 """Options that several commands share, and groups of them as frozen values."""
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,14 @@ _WEIGHTS = "Where weights lie (in the database, unless they are large)"
 MOST_SEED = 2**63 - 1
 MOST_PIXELS = 4096
 """The greatest width and height of images that a system can be started with."""
+
+
+def _option(panel: str, metavar: str, text: str) -> Any:
+    """An option named like its field, in a panel of the help."""
+    return typer.Option(metavar=metavar, rich_help_panel=panel, help=text)
+
+
+_setting, _engine, _root = (partial(_option, panel) for panel in (_SETTINGS, _ENGINE, _ROOT))
 
 
 def _or_global(context: typer.Context, value: str | None) -> str | None:
@@ -50,7 +59,7 @@ NewSeed = Annotated[
 class RootOptions:
     """Which pretrained root a system starts from."""
 
-    root: Annotated[str, typer.Option(metavar="NAME", rich_help_panel=_ROOT, help="See: mutant roots")]
+    root: Annotated[str, _root("NAME", "See: mutant roots")]
     blocks: Annotated[
         int | None,
         typer.Option(min=0, metavar="K", rich_help_panel=_ROOT, help="Start with the first K encoder blocks (all)."),
@@ -61,13 +70,8 @@ class RootOptions:
             min=1, max=MOST_PIXELS, metavar="S", rich_help_panel=_ROOT, help="Pixels; small by default: 56 or 64."
         ),
     ] = None
-    file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", rich_help_panel=_ROOT, help="Read the weights from this file, fetch nothing."),
-    ] = None
-    sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", rich_help_panel=_ROOT, help="Require the file to have this SHA-256.")
-    ] = None
+    file: Annotated[Path | None, _root("FILE", "Read the weights from this file, fetch nothing.")] = None
+    sha256: Annotated[str | None, _root("HEX", "Require the file to have this SHA-256.")] = None
     trust_first_use: Annotated[
         bool,
         typer.Option(
@@ -104,59 +108,28 @@ class WeightsOptions:
 class SettingOptions:
     """What decides the result of a run; what is not given comes from the file, the system, the preset."""
 
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", rich_help_panel=_SETTINGS, help="A TOML file of these settings.")
+    config: Annotated[Path | None, _setting("FILE", "A TOML file of these settings.")] = None
+    preset: Annotated[str | None, _setting("NAME", "See: mutant presets")] = None
+    children: Annotated[int | None, _setting("N", "Children per segment.")] = None
+    generation_size: Annotated[int | None, _setting("N", "Children drawn at a time.")] = None
+    visits: Annotated[int | None, _setting("N", "Segments per task.")] = None
+    validations: Annotated[int | None, _setting("N", "Validations per child.")] = None
+    examples_per_validation: Annotated[
+        int | None, _setting("N", "Training examples before each validation, at most.")
     ] = None
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", rich_help_panel=_SETTINGS, help="See: mutant presets")
-    ] = None
-    children: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Children per segment.")
-    ] = None
-    generation_size: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Children drawn at a time.")
-    ] = None
-    visits: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Segments per task.")] = (
+    batch: Annotated[int | None, _setting("N", "Examples per step.")] = None
+    augmented_views: Annotated[int | None, _setting("N", "Fixed views of an augmented example; 0: always another.")] = (
         None
     )
-    validations: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Validations per child.")
-    ] = None
-    examples_per_validation: Annotated[
-        int | None,
-        typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Training examples before each validation, at most."),
-    ] = None
-    batch: Annotated[int | None, typer.Option(metavar="N", rich_help_panel=_SETTINGS, help="Examples per step.")] = None
-    augmented_views: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", rich_help_panel=_SETTINGS, help="Fixed views of an augmented example; 0: always another."
-        ),
-    ] = None
-    scale_factor: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", rich_help_panel=_SETTINGS, help="Score per root's worth of parameters; 1: no penalty."
-        ),
-    ] = None
-    compute_factor: Annotated[
-        float | None,
-        typer.Option(metavar="S", rich_help_panel=_SETTINGS, help="Score per root's worth of FLOPs; 1: no penalty."),
-    ] = None
-    mutation_probability: Annotated[
-        float | None,
-        typer.Option(metavar="P", rich_help_panel=_SETTINGS, help="Probability of a mutation to begin with."),
-    ] = None
-    reach: Annotated[
-        int | None, typer.Option(metavar="K", rich_help_panel=_SETTINGS, help="Mutate only the top K blocks.")
-    ] = None
+    scale_factor: Annotated[float | None, _setting("S", "Score per root's worth of parameters; 1: no penalty.")] = None
+    compute_factor: Annotated[float | None, _setting("S", "Score per root's worth of FLOPs; 1: no penalty.")] = None
+    mutation_probability: Annotated[float | None, _setting("P", "Probability of a mutation to begin with.")] = None
+    reach: Annotated[int | None, _setting("K", "Mutate only the top K blocks.")] = None
 
     halving: Annotated[
         int | None,
-        typer.Option(
-            metavar="ETA",
-            rich_help_panel=_SETTINGS,
-            help="Stop children below the top 1/ETA of earlier ones after 1, ETA, ETA^2, ... validations; 0: off.",
+        _setting(
+            "ETA", "Stop children below the top 1/ETA of earlier ones after 1, ETA, ETA^2, ... validations; 0: off."
         ),
     ] = None
 
@@ -173,33 +146,19 @@ class SettingOptions:
 class EngineOptions:
     """Who does the work, and for how long."""
 
-    workers: Annotated[
-        str,
-        typer.Option(metavar="auto|N", rich_help_panel=_ENGINE, help="1 trains in this process, more on Ray."),
-    ] = "auto"
-    ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", rich_help_panel=_ENGINE, help="Join this Ray cluster.")
-    ] = None
+    workers: Annotated[str, _engine("auto|N", "1 trains in this process, more on Ray.")] = "auto"
+    ray_address: Annotated[str | None, _engine("ADDRESS", "Join this Ray cluster.")] = None
     budget: Annotated[
         str | None,
-        typer.Option(
-            metavar="AMOUNT",
-            rich_help_panel=_ENGINE,
-            help="Begin no more children after 10m or 2h30m of this call, or after 40children, 500TF (FLOPs) or 300ds "
+        _engine(
+            "AMOUNT",
+            "Begin no more children after 10m or 2h30m of this call, or after 40children, 500TF (FLOPs) or 300ds "
             "(on the device) of the run; a segment gets one. Fewer children are another result.",
         ),
     ] = None
 
-    cache_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", rich_help_panel=_ENGINE, help="Memory of each host for activations: 512MiB, 2GiB, 0."
-        ),
-    ] = None
-    cache_disk: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", rich_help_panel=_ENGINE, help="Disk of each host for what memory has no room."),
-    ] = None
+    cache_memory: Annotated[str | None, _engine("SIZE", "Memory of each host for activations: 512MiB, 2GiB, 0.")] = None
+    cache_disk: Annotated[str | None, _engine("SIZE", "Disk of each host for what memory has no room.")] = None
     no_cache: Annotated[
         bool, typer.Option("--no-cache", rich_help_panel=_ENGINE, help="Keep no activations; compute them again.")
     ] = False

@@ -73,10 +73,15 @@ class Signals:
         if self.received is None or not issubclass(dropped.exc_type, KeyboardInterrupt):
             self._unraisable(dropped)
             return
-        self._dropped = True
-        later = threading.Timer(_AGAIN_SECONDS, self._send, [self.received])  # out of the object's end, by then
-        later.daemon = True
-        later.start()
+        while True:
+            try:
+                self._dropped = True
+                later = threading.Timer(_AGAIN_SECONDS, self._send, [self.received])  # out of the object's end, by then
+                later.daemon = True
+                later.start()
+                return
+            except KeyboardInterrupt:  # on a busy machine it came while we are still here, and would be dropped again
+                continue
 
     def _send(self, number: int) -> None:
         if self._before:

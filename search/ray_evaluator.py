@@ -26,6 +26,7 @@ from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
 from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, trie_order, unheard
+from mutant.search.watchdog import Watchdog
 from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
@@ -132,8 +133,7 @@ class RayEvaluator:
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            _start(workers, address)
+        self._watchdog = _start(workers, address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
         self._cores = _cores(workers) if address is None else [None] * workers
         self._actors = [self._actor(core) for core in self._cores]
@@ -277,6 +277,8 @@ class RayEvaluator:
         self._references = {}
         if self._owns_ray:
             ray.shutdown()
+        if self._watchdog is not None:
+            self._watchdog.end()
 
 
 @dataclass
@@ -294,8 +296,8 @@ class _Filling:
         return next((item for item in (*running, *self.work) if item.prefix and item.prefix not in busy), None)
 
 
-def _start(workers: int, address: str | None) -> None:
-    """Start Ray on this machine, quietly, or join the cluster at `address`."""
+def _start(workers: int, address: str | None) -> Watchdog | None:
+    """Start Ray on this machine, quietly and watched over, or join the cluster at `address`, which is its owner's."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -303,12 +305,19 @@ def _start(workers: int, address: str | None) -> None:
         # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         if address is None:
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
-            return
+            watchdog = Watchdog()
+            try:
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, _temp_dir=watchdog.place, **quiet)
+            except BaseException:
+                ray.shutdown()
+                watchdog.end()
+                raise
+            return watchdog
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Cannot join the Ray cluster at {address}: {_last_line(error)}") from error
+    return None
 
 
 def _cores(workers: int) -> list[int | None]:

@@ -219,7 +219,8 @@ class System:
     def verify(self, tasks: Sequence[str] = (), *, everything: bool = False) -> Report:
         """Recompute hashes and golden outputs: proof that no task's answers changed.
 
-        `everything` also hashes the components that no task's best path uses any more.
+        `everything` also hashes the components and the momentum of all other paths, and recomputes the golden outputs
+        of those that have some: they won an earlier segment, or their task was removed.
         """
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
@@ -258,12 +259,15 @@ class System:
         with leased(self.store, "mutant rm"):
             undo(self.store, task)
 
-    def gc(self, *, dry_run: bool = False) -> Collection:
-        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer."""
+    def gc(self, *, dry_run: bool = False, adopt: bool = False) -> Collection:
+        """Drop the weights of paths that lost; every row of lineage stays, and so does every answer.
+
+        `adopt` takes over the blob store of the database that this one was copied from or moved away from.
+        """
         if dry_run:
             return gc(self.store, dry_run=True)
         with leased(self.store, "mutant gc"):
-            return gc(self.store, dry_run=False)
+            return gc(self.store, adopt=adopt)
 
     def best(self, task: str) -> Path:
         """The path that answers for a task."""

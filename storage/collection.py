@@ -8,13 +8,27 @@ and every later run stay as they are; only a path that lost can no longer be com
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, distinct, func, insert, literal, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    delete,
+    distinct,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+)
 
 from mutant.blueprint import Inheritance
 from mutant.path import Path
 from mutant.storage import runs
 from mutant.storage.engine import reclaim
 from mutant.storage.exclusive import exclusive
+from mutant.storage.jsons import canonical
 from mutant.storage.lineage import ancestry, line_of
 from mutant.storage.paths import load_paths, with_keys
 from mutant.storage.permit import collecting
@@ -63,9 +77,10 @@ class Collection:
         return self.components + self.traces + self.goldens
 
 
-def gc(store: Store, *, dry_run: bool = False) -> Collection:
+def gc(store: Store, *, dry_run: bool = False, adopt: bool = False) -> Collection:
     """Drop what no active path needs, in one transaction, then give the space back.
 
+    `adopt`: the blob store is this database's now, whichever it belonged to before (`ownership.py`).
     Raises Conflict while a run is unfinished.
     """
     if dry_run:
@@ -73,40 +88,54 @@ def gc(store: Store, *, dry_run: bool = False) -> Collection:
             return _with_loose(_survey(connection)[0], survey(connection))
     with store.writing() as connection:
         exclusive(connection, "a collection")
-        found, keys = _survey(connection)
+        found, gone = _survey(connection)
         found = _with_loose(found, survey(connection))
         with collecting(connection):
-            _drop(connection, keys)
+            _drop(connection, gone)
     # Blobs go when the transaction that dropped their rows is committed; a crash before that leaves them loose.
     try:
-        sweep(store)
+        sweep(store, adopt=adopt)
         return replace(found, database_bytes=reclaim(store.url))
     except UserError as error:
-        return replace(found, note=f"The space was not given back yet: {error.message}")
+        note = f"The space was not given back yet: {error.message}{f' {error.hint}' if error.hint else ''}"
+        return replace(found, note=note, loose_blobs=0, loose_bytes=0)
 
 
 def _with_loose(found: Collection, there: Loose) -> Collection:
     return replace(found, loose_blobs=there.blobs, loose_bytes=there.bytes)
 
 
-def _survey(connection: Connection) -> tuple[Collection, list[int]]:
-    """What can go: counted, and as keys of weights."""
-    keep = needed(connection)
-    gone: list[int] = []
-    dropped: set[str] = set()
-    freed = kept = 0
-    for key, digest, n_bytes in connection.execute(select(WeightsRow.key, WeightsRow.digest, WeightsRow.n_bytes)):
-        if digest in keep:
-            kept += n_bytes
-        else:
-            gone.append(key)
-            dropped.add(digest)
-            freed += n_bytes
-    components = _known(connection, ComponentRow, dropped)
-    traces = _known(connection, TraceRow, dropped)
-    paths = _paths_using(connection, components)
-    goldens = len(dropped) - len(components) - len(traces)
-    return Collection(len(components), len(traces), goldens, freed, kept, paths), gone
+def _survey(connection: Connection) -> tuple[Collection, Select[int]]:
+    """What can go: counted by the database, and as a query for keys of weights."""
+    kept = _listed(connection, sorted(needed(connection)))
+    components, traces, gone = (_gone(row, kept) for row in (ComponentRow, TraceRow, WeightsRow))
+    using = select(func.count(distinct(PartRow.path_key))).where(PartRow.component_key.in_(components))
+    n_components, n_traces, n_gone = (_count(connection, query) for query in (components, traces, gone))
+    total, kept_bytes = _bytes(connection, true()), _bytes(connection, WeightsRow.digest.in_(kept))
+    n_goldens = n_gone - n_components - n_traces
+    paths = connection.scalar(using) or 0
+    return Collection(n_components, n_traces, n_goldens, total - kept_bytes, kept_bytes, paths), gone
+
+
+def _listed(connection: Connection, digests: Sequence[str]) -> Select[str]:
+    """A query that gives `digests`, of any number."""
+    if connection.dialect.name == "sqlite":
+        return select(func.json_each(canonical(digests)).table_valued("value").c.value)
+    return select(func.unnest(literal(digests, ARRAY(String))).column_valued("digest"))
+
+
+def _gone(row: type[ComponentRow] | type[TraceRow] | type[WeightsRow], kept: Select[str]) -> Select[int]:
+    """Keys of those whose weights are stored and not `kept`: by a difference, which both back ends hash."""
+    stored = select(row.key).where(row.digest.in_(select(WeightsRow.digest)))
+    return select(stored.except_(select(row.key).where(row.digest.in_(kept))).subquery().c.key)
+
+
+def _count(connection: Connection, query: Select[int]) -> int:
+    return connection.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+def _bytes(connection: Connection, where: ColumnElement[bool]) -> int:
+    return int(connection.scalar(select(func.sum(WeightsRow.n_bytes)).where(where)) or 0)
 
 
 def needed(connection: Connection) -> set[str]:
@@ -132,29 +161,12 @@ def _inheritances(ids: Iterable[str], known: Mapping[str, Path]) -> Iterator[Inh
         yield held[id_]
 
 
-def _known(connection: Connection, row: type[ComponentRow] | type[TraceRow], digests: set[str]) -> list[int]:
-    """Keys of the components or traces that `digests` name."""
-    return [key for key, digest in connection.execute(select(row.key, row.digest)) if digest in digests]
-
-
-def _paths_using(connection: Connection, components: Sequence[int]) -> int:
-    """How many paths use one of the components with these keys.
-
-    Not DISTINCT: SQLite would read all parts in the order of paths for it, once for each piece, and not by the index.
-    """
-    using: set[int] = set()
-    for some in _pieces(components):
-        using.update(connection.scalars(select(PartRow.path_key).where(PartRow.component_key.in_(some))))
-    return len(using)
-
-
-def _drop(connection: Connection, keys: Sequence[int]) -> None:
+def _drop(connection: Connection, gone: Select[int]) -> None:
     """Delete weights, and remember that they were meant to go."""
-    row, at = WeightsRow, now()
-    for some in _pieces(keys):
-        remembered = select(row.digest, row.n_bytes, literal(at, Utc)).where(row.key.in_(some))
-        connection.execute(insert(CollectedRow).from_select(["digest", "n_bytes", "at"], remembered))
-        connection.execute(delete(row).where(row.key.in_(some)))
+    row = WeightsRow
+    remembered = select(row.digest, row.n_bytes, literal(now(), Utc)).where(row.key.in_(gone))
+    connection.execute(insert(CollectedRow).from_select(["digest", "n_bytes", "at"], remembered))
+    connection.execute(delete(row).where(row.key.in_(gone)))
 
 
 def _pieces(keys: Sequence[int]) -> Iterator[Sequence[int]]:

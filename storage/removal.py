@@ -1,6 +1,6 @@
 """Removing a task: it answers no more, and nothing that others use is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 from mutant.storage import catalog, runs, weights
 from mutant.storage.exclusive import exclusive
 from mutant.storage.facts import load_golden, write_event
+from mutant.storage.lineage import ancestry
 from mutant.storage.paths import load_paths
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
@@ -81,11 +82,11 @@ def undo(store: Store, task: str) -> None:
 def find_builders(connection: Connection, task: str, key: int) -> tuple[Builder, ...]:
     """The active tasks whose best paths descend from the task's paths or use components that these trained."""
     best = {path: name for name, path in runs.winners(connection).items() if name != task}
-    lines = select(PathRow.key.label("best"), PathRow.key, PathRow.parent_key, PathRow.task_key)
-    lines = lines.where(PathRow.key.in_(list(best))).cte("lines", recursive=True)
-    above = select(lines.c.best, PathRow.key, PathRow.parent_key, PathRow.task_key)
-    lines = lines.union(above.where(PathRow.key == lines.c.parent_key))
-    descended = set(connection.scalars(select(lines.c.best).where(lines.c.task_key == key)))
+    lines = select(PathRow.key, PathRow.parent_key).where(PathRow.key.in_(list(best)))
+    lines = ancestry(lines.cte("lines", recursive=True))
+    above = select(lines.c.key, lines.c.parent_key, PathRow.task_key).join(PathRow, PathRow.key == lines.c.key)
+    known = {path: (parent, its_task) for path, parent, its_task in connection.execute(above)}
+    descended = _descended(best, known, key)
     maker = aliased(PathRow)
     used = (
         select(PartRow.path_key, PartRow.slot)
@@ -101,6 +102,24 @@ def find_builders(connection: Connection, task: str, key: int) -> tuple[Builder,
         for path, name in best.items()
         if path in descended or path in slots
     )
+
+
+def _descended(best: Iterable[int], known: Mapping[int, tuple[int | None, int | None]], task: int) -> set[int]:
+    """Which of `best` have a path of `task` above them; `known` gives parent and task of each path above any of them.
+
+    Lines of ancestors meet: each of their paths is looked at once.
+    """
+    found: dict[int | None, bool] = {None: False}
+    for path in best:
+        line: list[int] = []
+        at: int | None = path
+        while at is not None and at not in found and at in known:
+            found[at] = known[at][1] == task  # for now, which also ends a circle
+            line.append(at)
+            at = None if found[at] else known[at][0]
+        above = found.get(at, False) or (line != [] and found[line[-1]])
+        found.update(dict.fromkeys(line, above))
+    return {path for path in best if found[path]}
 
 
 def _told(builders: Sequence[Builder], most: int = 3) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, select
 
 from mutant.storage import weights
 from mutant.storage.blobs.protocol import loose
+from mutant.storage.ownership import MARK, claim
 from mutant.storage.schema import WeightsRow
 from mutant.storage.store import Store
 
@@ -24,19 +25,23 @@ def survey(connection: Connection) -> Loose:
     return Loose(len(found), sum(found.values()))
 
 
-def sweep(store: Store) -> Loose:
+def sweep(store: Store, *, adopt: bool = False) -> Loose:
     """Delete the loose blobs of a system; what was deleted.
 
     Under the write lock, under which `weights.put` makes sure of the blobs that it names: none is deleted that a row is
-    about to name. A store may belong to one database only; two systems in one place have each a part of their own.
+    about to name. Two systems in one place have each a part of their own; for a copy of a database, which has the same
+    part, Conflict is raised, unless it is to `adopt` the blobs.
     """
     with store.reading() as connection:
+        blobs = weights.depot_of(connection).blobs
+        if blobs is None:
+            return Loose()
+        claim(connection, store.url, blobs, adopt=adopt)
         if not _loose(connection):
             return Loose()
     with store.writing() as connection:
-        found, blobs = _loose(connection), weights.depot_of(connection).blobs
-        if blobs is not None:
-            blobs.delete(found)
+        found = _loose(connection)
+        blobs.delete(found)
     return Loose(len(found), sum(found.values()))
 
 
@@ -45,4 +50,4 @@ def _loose(connection: Connection) -> dict[str, int]:
     if blobs is None:
         return {}
     named = connection.scalars(select(WeightsRow.digest).where(WeightsRow.data.is_(None)))
-    return loose(blobs, set(named))
+    return loose(blobs, {MARK, *named})

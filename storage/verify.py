@@ -1,21 +1,21 @@
 """The proof that nothing was forgotten: hashes and golden outputs, computed again and compared to the bit."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from mutant.component import Component
+from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.path import Path
 from mutant.storage import weights
 from mutant.storage.collection import collected
 from mutant.storage.faults import DECODING
 from mutant.storage.records import Golden
 from mutant.storage.refusals import BlobDamaged, Damaged
-from mutant.storage.schema import CollectedRow, ComponentRow, PathRow
+from mutant.storage.schema import CollectedRow, ComponentRow, GoldenRow, PartRow, PathRow, TaskRow, TraceRow
 from mutant.storage.store import Store
 
 Forward = Callable[[Path, Mapping[str, Component], np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -25,7 +25,10 @@ Verdict = Literal["identical", "different", "not comparable"]
 
 @dataclass(frozen=True)
 class DamagedComponent:
-    """A component that is not what its digest says: `reason` is `missing`, `torn`, `unreadable` or `changed`."""
+    """A component that is not what its digest says: `reason` is `missing`, `torn`, `unreadable` or `changed`.
+
+    A trace of the optimizer's momentum is told likewise; its `spec` is `trace()`.
+    """
 
     digest: str
     reason: str
@@ -34,7 +37,7 @@ class DamagedComponent:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What became of a task. `component` is the first of its path that is damaged, as `slot: kind (reason)`.
+    """What became of a task's path. `component` is the first of the path that is damaged, as `slot: kind (reason)`.
 
     `differing` of `values` logits differ, by `largest_difference` at most (None where they could not be computed or
     are not finite).
@@ -55,7 +58,8 @@ class Report:
     """All that `verify` found.
 
     `components_collected` were dropped by `mutant gc` and are not damage; `paths_collected` lost, used one of them, and
-    are known by their lineage alone.
+    are known by their lineage alone. `earlier` and `traces_checked` come with `everything`: the paths with golden
+    outputs that are no task's best any more, and the momentum that was kept.
     """
 
     tasks: tuple[TaskReport, ...]
@@ -63,11 +67,18 @@ class Report:
     damaged: tuple[DamagedComponent, ...]
     components_collected: int = 0
     paths_collected: int = 0
+    traces_checked: int = 0
+    earlier: tuple[TaskReport, ...] = ()
+
+    @property
+    def paths(self) -> tuple[TaskReport, ...]:
+        """Those of the tasks' best paths and the earlier ones."""
+        return (*self.tasks, *self.earlier)
 
     @property
     def ok(self) -> bool:
-        """Whether no task and no component differs; what cannot be compared here is no difference."""
-        return not self.damaged and all(task.verdict != "different" for task in self.tasks)
+        """Whether no path and no component differs; what cannot be compared here is no difference."""
+        return not self.damaged and all(path.verdict != "different" for path in self.paths)
 
 
 def verify(
@@ -80,22 +91,50 @@ def verify(
 ) -> Report:
     """Recompute the hashes of the components that the tasks' best paths use, and the tasks' golden outputs.
 
-    `tasks` None means all; `everything` adds every stored component, those of paths that lost as well. `backend` names
-    the one that `forward` runs on, as in `Golden.backend` (None: taken to be the golden outputs' own). Raises UserError
-    for an unknown task.
+    `tasks` None means all. `everything` adds all stored components, those of paths that lost as well, the momentum, and
+    the golden outputs of all other paths that have some: those that won an earlier segment, or whose task was removed.
+    (A path that won no segment never has any.) What was collected is left out. `backend` names the one that `forward`
+    runs on, as in `Golden.backend` (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
     """
     names = [task.name for task in store.tasks()] if tasks is None else list(dict.fromkeys(tasks))
     checker = _Checker(store)
     reports = [_check_task(store, name, forward, checker, backend) for name in names]
     checker.check(part.digest for part in store.root().parts)
+    earlier: list[TaskReport] = []
+    traces: list[str] = []
     if everything:
-        with store.reading() as connection:
-            gone = select(CollectedRow.digest).where(CollectedRow.digest == ComponentRow.digest).exists()
-            every = list(connection.scalars(select(ComponentRow.digest).where(~gone).order_by(ComponentRow.key)))
-        checker.check(every)
+        others = _others_with_golden(store, {report.path for report in reports})
+        earlier = [_check_path(store, name, store.path(id_), forward, checker, backend) for name, id_ in others]
+        checker.check(_stored(store, ComponentRow))
+        traces = _stored(store, TraceRow)
+        checker.check_traces(traces)
     with store.reading() as connection:
         components, paths = collected(connection)
-    return Report(tuple(reports), len(checker.checked), tuple(checker.damaged.values()), components, paths)
+    n_checked, damaged = len(checker.checked), tuple(checker.damaged.values())
+    return Report(tuple(reports), n_checked, damaged, components, paths, len(traces), tuple(earlier))
+
+
+def _stored(store: Store, row: type[ComponentRow] | type[TraceRow]) -> list[str]:
+    """Digests of all components, or traces, that were not collected."""
+    with store.reading() as connection:
+        gone = select(CollectedRow.digest).where(CollectedRow.digest == row.digest).exists()
+        return list(connection.scalars(select(row.digest).where(~gone).order_by(row.key)))
+
+
+def _others_with_golden(store: Store, known: Collection[str | None]) -> list[tuple[str, str]]:
+    """Task and id of the paths, but the `known` ones, whose golden outputs and components were not collected."""
+    gone = select(CollectedRow.digest)
+    lost = select(PartRow.path_key).join(ComponentRow, ComponentRow.key == PartRow.component_key)
+    lost = lost.where(PartRow.path_key == PathRow.key, ComponentRow.digest.in_(gone))
+    query = (
+        select(TaskRow.name, PathRow.id)
+        .join(GoldenRow, GoldenRow.path_key == PathRow.key)
+        .join(TaskRow, TaskRow.key == PathRow.task_key)
+        .where(GoldenRow.digest.not_in(gone), ~lost.exists())
+        .order_by(PathRow.key)
+    )
+    with store.reading() as connection:
+        return [(name, id_) for name, id_ in connection.execute(query) if id_ not in known]
 
 
 class _Checker:
@@ -116,31 +155,45 @@ class _Checker:
 
     def check(self, digests: Iterable[str]) -> None:
         """Check components that were not checked yet, without holding them."""
-        todo = [digest for digest in dict.fromkeys(digests) if digest not in self.checked]
-        for start in range(0, len(todo), 16):
-            self._read(todo[start : start + 16])
+        for some in weights.chunks([digest for digest in dict.fromkeys(digests) if digest not in self.checked], 16):
+            self._read(some)
+
+    def check_traces(self, digests: Sequence[str]) -> None:
+        for some in weights.chunks(digests, 16):
+            with self._store.reading() as connection:
+                for digest, trace in self._decoded(connection, some, dict.fromkeys(some, weights.TRACE)):
+                    if content_digest(weights.TRACE, trace) != digest:
+                        self._blame(digest, "changed", str(weights.TRACE))
 
     def _read(self, digests: Sequence[str]) -> dict[str, Component]:
         found: dict[str, Component] = {}
         with self._store.reading() as connection:
             kinds = weights.specs(connection, digests)
-            for row in weights.stored(connection, digests):
-                digest = row.digest
-                try:
-                    found[digest] = Component(kinds[digest], weights.decode(row.read()))
-                except BlobDamaged as error:
-                    self._blame(digest, error.reason, str(kinds.get(digest, "")))
-                    continue
-                except DECODING as error:
-                    self._blame(digest, f"unreadable: {error}", str(kinds.get(digest, "")))
-                    continue
+            for digest, arrays in self._decoded(connection, digests, kinds):
+                found[digest] = Component(kinds[digest], arrays)
                 if found[digest].digest != digest:
                     self._blame(digest, "changed", str(kinds[digest]))
-        for digest in digests:
-            if digest not in found and digest not in self.damaged:
-                self._blame(digest, "missing", str(kinds.get(digest, "")))
         self.checked.update(digests)
         return found
+
+    def _decoded(
+        self, connection: Connection, digests: Sequence[str], kinds: Mapping[str, Spec]
+    ) -> Iterator[tuple[str, Arrays]]:
+        """The arrays of each digest that can be read; the others are blamed."""
+        found: set[str] = set()
+        for row in weights.stored(connection, digests):
+            found.add(row.digest)
+            try:
+                arrays = weights.decode(row.read())
+            except BlobDamaged as error:
+                self._blame(row.digest, error.reason, str(kinds.get(row.digest, "")))
+            except DECODING as error:
+                self._blame(row.digest, f"unreadable: {error}", str(kinds.get(row.digest, "")))
+            else:
+                yield row.digest, arrays
+        for digest in digests:
+            if digest not in found:
+                self._blame(digest, "missing", str(kinds.get(digest, "")))
 
     def _blame(self, digest: str, reason: str, spec: str) -> None:
         self.damaged[digest] = DamagedComponent(digest, reason, spec)
@@ -150,6 +203,12 @@ def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, ba
     path = store.best(name)
     if path is None:
         return TaskReport(name, "not comparable", reason="no segment of the task is finished yet")
+    return _check_path(store, name, path, forward, checker, backend)
+
+
+def _check_path(
+    store: Store, name: str, path: Path, forward: Forward, checker: _Checker, backend: str | None
+) -> TaskReport:
     components = checker.components(path)
     first = next((part for part in path.parts if part.digest in checker.damaged), None)
     component = None if first is None else f"{first.slot}: {first.spec.kind} ({checker.damaged[first.digest].reason})"

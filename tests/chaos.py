@@ -143,17 +143,12 @@ def random_moment(victim: Controller, rng: random.Random) -> None:
 
 
 def kill_controller(victim: Controller, rng: random.Random) -> int:
-    """No worker may outlive it. (Ray's two agents notice after a minute; the caller may wait for them.)
-
-    Nor may a process that was just starting and has no work yet, but that one hears of it by Ray's own timeout.
-    """
+    """No process that it or Ray started may outlive it."""
     random_moment(victim, rng)
     family = descendants(victim.process.pid)
     victim.process.kill()
     victim.finish()
-    idle = [pid for pid in family if "ray::IDLE" in command(pid)]
-    wait_for_the_end([pid for pid in family if pid not in idle and "Agent" not in command(pid)], 30)
-    wait_for_the_end(idle, 120)
+    wait_for_the_end(family, 30)
     return 1
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from places import Place
+from places import Place, beside
 from postgres_server import Server, programs, serving
+from storage_samples import new_store
+
+from mutant.storage.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -68,8 +71,8 @@ WITH_BLOBS = ("test_storage", "test_storage_runs", "test_collection", "test_veri
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_database" in metafunc.fixturenames:
-        beside = BACK_ENDS if metafunc.definition.path.stem in WITH_BLOBS else ()
-        with_blobs = [pytest.param(f"{name}+blobs", marks=pytest.mark.slow) for name in beside]
+        names = BACK_ENDS if metafunc.definition.path.stem in WITH_BLOBS else ()
+        with_blobs = [pytest.param(f"{name}+blobs", marks=pytest.mark.slow) for name in names]
         metafunc.parametrize("new_database", [*BACK_ENDS, *with_blobs], indirect=True)
 
 
@@ -95,3 +98,11 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 def database(new_database: Callable[[], str]) -> str:
     """An empty database, on each back end in turn."""
     return new_database()
+
+
+@pytest.fixture
+def blob_store(tmp_path: Path) -> Iterator[Store]:
+    """A system of two tasks, all of whose weights lie in its directory `system/blobs`."""
+    (tmp_path / "system").mkdir()
+    with new_store(beside(tmp_path / "system"), "a", "b") as store:
+        yield store

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -66,6 +67,21 @@ def go_on(store: Store, tasks: Mapping[str, LoadedTask], *, workers: str = "1", 
     assert run is not None
     with working(store, run, tasks, Engine(workers=workers, listener=listener)) as search:
         evolve(search)
+
+
+def resumed(store: Store, tasks: Mapping[str, LoadedTask], interrupted_at: Sequence[int]) -> None:
+    """The unfinished run to its end, interrupted before so many children of each try."""
+    for calls in interrupted_at:
+        run = store.unfinished_run()
+        if run is None:
+            return
+        with working(store, run, tasks, Engine(workers="1")) as search:
+            try:
+                evolve(replace(search, evaluator=Saboteur({calls: KeyboardInterrupt()})))
+            except KeyboardInterrupt:
+                assert store.unfinished_run() is not None
+    if store.unfinished_run() is not None:
+        go_on(store, tasks)
 
 
 def meaning(store: Store) -> str:

@@ -17,6 +17,7 @@ from mutant.storage.collection import gc
 from mutant.storage.digest import digest
 from mutant.storage.export import export_system
 from mutant.storage.holding import holding
+from mutant.storage.ownership import MARK
 from mutant.storage.refusals import Damaged
 from mutant.storage.removal import remove
 from mutant.storage.store import Store
@@ -89,7 +90,7 @@ def test_blobs_go_after_their_rows_and_loose_ones_are_swept(tmp_path: FilePath, 
         remove(store, "b")
         assert gc(store).dropped > 0
         with store.reading() as connection:
-            assert len(list(blobs.names())) == held(connection)[1].count
+            assert sum(not name.endswith(MARK) for name, _ in blobs.names()) == held(connection)[1].count
         blobs.put("ab" * 32, b"loose")
         assert gc(store, dry_run=True).loose_blobs == 1
         with holding(store, "a test"):

@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 from typing import get_args
 
 import pytest
-from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_tasks
+from growing import SMALL, grown, meaning, resumed, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,6 +148,7 @@ def test_a_run_keeps_to_its_budget_and_tells_what_was_spent(undisturbed: tuple[S
         assert budget.spent(spent(store)) <= budget.amount
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(stop=st.integers(1, 7), again=st.integers(1, 7))
 def test_interrupted_and_resumed_equals_undisturbed_within_a_budget(
@@ -160,17 +161,7 @@ def test_interrupted_and_resumed_equals_undisturbed_within_a_budget(
     chosen, whole = undisturbed
     with small_store(tmp_path_factory.mktemp("resumed") / "m.db") as store:
         begin(store, tuple(tasks), chosen, new=[task.task for task in tasks.values()])
-        for calls in (stop, again):
-            run = store.unfinished_run()
-            if run is None:
-                break
-            with working(store, run, tasks, Engine(workers="1")) as search:
-                try:
-                    evolve(replace(search, evaluator=Saboteur({calls: KeyboardInterrupt()})))
-                except KeyboardInterrupt:
-                    assert store.unfinished_run() is not None
-        if store.unfinished_run() is not None:
-            go_on(store, tasks)
+        resumed(store, tasks, (stop, again))
         assert meaning(store) == meaning(whole)
 
 

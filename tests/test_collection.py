@@ -1,13 +1,13 @@
 """The collector drops what only paths that lost need; every answer, every proof and every row of lineage stay."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from storage_samples import counts, forward, grow, grow_segment, new_store, sample_task
 from tiny import world
 
@@ -106,25 +106,24 @@ def test_a_collection_is_refused_while_a_run_is_unfinished(tmp_path: FilePath) -
         assert gc(store).dropped
 
 
-def test_an_interrupted_collection_changes_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_collection_changes_nothing(database: str) -> None:
     with new_store(database, "a") as store:
         grow(store, "a", children=4)
         before, remembered = digest(store), counts(store)
-        dropped = 0
+        reached: list[str] = []
 
-        def stopping(keys: Sequence[int]) -> Iterator[Sequence[int]]:
-            nonlocal dropped
-            for key in keys:
-                if dropped == 5:
-                    raise KeyboardInterrupt
-                dropped += 1
-                yield [key]
+        def stopping(connection: object, cursor: object, statement: str, *_: object) -> None:
+            if statement.startswith("DELETE FROM weights"):
+                reached.append(statement)
+                raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched:
-            patched.setattr(collection, "_paths_using", lambda *_: 0)
-            patched.setattr(collection, "_pieces", stopping)
+        event.listen(Engine, "after_cursor_execute", stopping)
+        try:
             with pytest.raises(KeyboardInterrupt):
                 gc(store)
+        finally:
+            event.remove(Engine, "after_cursor_execute", stopping)
+        assert reached
         assert (digest(store), counts(store)) == (before, remembered)
         assert gc(store).dropped == 18
 

@@ -4,7 +4,7 @@ import runpy
 from dataclasses import replace
 
 import pytest
-from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_tasks
+from growing import SMALL, go_on, grown, meaning, resumed, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -60,23 +60,13 @@ def test_the_winner_has_the_best_score_of_what_was_retained(undisturbed):
     assert undisturbed.best("low") == best
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(stop=st.integers(1, 10), again=st.integers(1, 10))
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path_factory, tasks, undisturbed, stop, again):
     with small_store(tmp_path_factory.mktemp("resumed") / "m.db") as store:
         begin(store, tuple(tasks), SMALL, new=[task.task for task in tasks.values()])
-        for calls in (stop, again):
-            run = store.unfinished_run()
-            if run is None:
-                break
-            with working(store, run, tasks, Engine(workers="1")) as search:
-                disturbed = replace(search, evaluator=Saboteur({calls: KeyboardInterrupt()}))
-                try:
-                    evolve(disturbed)
-                except KeyboardInterrupt:
-                    assert store.unfinished_run() is not None
-        if store.unfinished_run() is not None:
-            go_on(store, tasks)
+        resumed(store, tasks, (stop, again))
         assert meaning(store) == meaning(undisturbed)
 
 

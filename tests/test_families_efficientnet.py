@@ -129,7 +129,7 @@ def outputs(root: Root, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(x)
 
 
-@pytest.mark.parametrize("size", [32, 45])
+@pytest.mark.parametrize("size", [32, pytest.param(45, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("legacy", [True, False])
 def test_lite0_forward_equals_numpys(size: int, legacy: bool, tmp_path: Path) -> None:
     raw = generated()

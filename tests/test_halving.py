@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
-from growing import SMALL, Saboteur, go_on, grown, meaning, small_store, small_tasks
+from growing import SMALL, grown, meaning, resumed, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from storage_samples import planned, sample_root
@@ -17,8 +17,7 @@ from mutant.cost import training_flops
 from mutant.mutation import Clone, NewHead
 from mutant.outcome import Trained
 from mutant.search.config import settings_from
-from mutant.search.evolve import evolve
-from mutant.search.growth import Engine, begin, configure, working
+from mutant.search.growth import begin, configure
 from mutant.search.halving import rungs, stop_below
 from mutant.search.presets import PRESETS
 from mutant.storage.records import CandidateRecord, SegmentKey
@@ -126,6 +125,7 @@ def test_children_stop_by_what_earlier_generations_reached(undisturbed: Store) -
             assert record.cost.flops == pytest.approx((record.planned.predicted_flops or 0) * done / 4)
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(stop=st.integers(1, 8), again=st.integers(1, 8))
 def test_interrupted_and_resumed_equals_undisturbed_with_halving(
@@ -137,17 +137,7 @@ def test_interrupted_and_resumed_equals_undisturbed_with_halving(
 ) -> None:
     with small_store(tmp_path_factory.mktemp("resumed") / "m.db") as store:
         begin(store, tuple(tasks), HALVED, new=[task.task for task in tasks.values()])
-        for calls in (stop, again):
-            run = store.unfinished_run()
-            if run is None:
-                break
-            with working(store, run, tasks, Engine(workers="1")) as search:
-                try:
-                    evolve(replace(search, evaluator=Saboteur({calls: KeyboardInterrupt()})))
-                except KeyboardInterrupt:
-                    assert store.unfinished_run() is not None
-        if store.unfinished_run() is not None:
-            go_on(store, tasks)
+        resumed(store, tasks, (stop, again))
         assert meaning(store) == meaning(undisturbed)
 
 

@@ -49,7 +49,9 @@ def test_only_the_holder_changes_runs(store: Store, database: str) -> None:
             assert "mutant status" in (refused.value.hint or "")
         assert counts(store) == before
         assert len(grow(store, "a")) == 1
-        assert other.holder() == store.holder()
+        assert (seen := other.holder()) is not None
+        assert (own := store.holder()) is not None
+        assert replace(seen, beat=0) == replace(own, beat=0)  # it goes on beating meanwhile
     assert store.holder() is None
     with Store.open(database) as other:
         grow(other, "a")
@@ -213,16 +215,14 @@ def test_a_run_that_was_taken_over_stops_and_the_other_ends_it(tmp_path: FilePat
 def test_a_killed_holder_is_followed_at_once_by_another_process(database: str) -> None:
     new_store(database, "a").close()
     script = """
-import os, signal, sys, time
+import os, signal, sys
 from mutant.storage.holding import holding
 from mutant.storage.store import Store
-started = time.monotonic()
 with Store.open(sys.argv[1]) as store, holding(store, sys.argv[2], told=print):
-    print(f"held after {time.monotonic() - started:.0f} s", flush=True)
     if sys.argv[2] == "first":
         os.kill(os.getpid(), signal.SIGKILL)
 """
     python(script, database, "first").communicate(timeout=60)
     said = finished(python(script, database, "second"))
     assert "first) is gone: taking over" in said
-    assert "held after 0 s" in said
+    assert "Waiting" not in said, "it must not wait for the expiry, nor for a beat"

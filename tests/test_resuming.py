@@ -49,6 +49,7 @@ def events(db: Path) -> list[tuple[str, Any]]:
         return [(event.kind, event.data) for event in store.events()]
 
 
+@pytest.mark.slow
 def test_other_penalties_hold_from_the_first_segment_that_has_not_begun(
     stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CLASSES, stripes, world
@@ -60,6 +61,7 @@ def test_the_shallow_prefix_comes_first_and_the_same_data_stays_together():
     assert order == (4, 2, 3, 0, 1)
 
 
+@pytest.mark.slow
 def test_outcomes_keep_their_index_and_do_not_depend_on_the_order_or_the_cache():
     work = sharing(works("", "block_01", "norm", "block_00", "", training=Training(48, 3, 16)))
     heard = []

@@ -110,6 +110,7 @@ def check_damaged(directory: FilePath, data: bytes) -> None:
     read_all(str(directory / "mutant.db"), directory / "out")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(DAMAGE)
 def test_a_damaged_file_is_told(
@@ -154,6 +155,7 @@ def check_changed(directory: FilePath, good: FilePath, column: str, value: objec
     read_all(str(directory / "mutant.db"), directory / "out")
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(column=st.sampled_from(COLUMNS), value=VALUES)
 def test_a_column_of_other_values_is_told(

@@ -11,7 +11,9 @@ from sqlalchemy import text
 from storage_samples import forward, grow, grow_segment, new_store, sample_golden
 
 from mutant.component import Component
+from mutant.storage.collection import gc
 from mutant.storage.permit import collecting
+from mutant.storage.removal import remove
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
 from mutant.storage.weights import encode
@@ -173,6 +175,46 @@ def test_a_damaged_component_of_a_path_that_lost_is_found_when_asked(store: Stor
     report = verify(store, forward, everything=True)
     assert not report.ok
     assert [d.reason for d in report.damaged] == ["missing"]
+
+
+def test_everything_recomputes_the_outputs_of_paths_that_are_not_best_any_more(store: Store) -> None:
+    (before,), (now,), (gone,) = grow(store, "a"), grow(store, "a"), grow(store, "b")
+    remove(store, "b")
+    assert verify(store, forward).earlier == ()
+    report = verify(store, forward, everything=True)
+    assert [(p.task, p.path, p.verdict) for p in report.earlier] == [
+        ("a", before.id, "identical"),
+        ("b", gone.id, "identical"),
+    ]
+    assert report.tasks[0].path == now.id
+    head = before.slots["head"]
+    overwrite(store, head.digest, changed(store.component(head.digest)))
+    assert verify(store, forward).ok
+    report = verify(store, forward, everything=True)
+    assert not report.ok
+    assert [p.verdict for p in report.earlier] == ["different", "identical"]
+    assert report.earlier[0].component == "head: toy/head (changed)"
+    gc(store)
+    report = verify(store, forward, everything=True)
+    assert report.ok
+    assert report.earlier == ()
+
+
+@pytest.mark.parametrize("how", ["missing", "changed", "unreadable"])
+def test_everything_hashes_the_momentum(store: Store, how: str) -> None:
+    grow(store, "a")
+    assert verify(store, forward).traces_checked == 0
+    assert verify(store, forward, everything=True).traces_checked == 2 * 3
+    loser = next(path for path in store.paths(task="a") if path != store.best("a"))
+    digest = str(loser.slots["norm"].trace)
+    moved = {name: array + array.dtype.type(1) for name, array in store.trace(digest).items()}
+    overwrite(store, digest, {"missing": None, "changed": encode(moved), "unreadable": b"rubbish"}[how])
+    assert verify(store, forward).ok
+    report = verify(store, forward, everything=True)
+    assert not report.ok
+    (found,) = report.damaged
+    assert (found.digest, found.spec) == (digest, "trace()")
+    assert found.reason.startswith(how)
 
 
 @pytest.mark.slow

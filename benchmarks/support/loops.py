@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from support.timing import Clock, Memory, Recorder, TimedStore
+from support.timing import Clock, Memory, Recorder, TimedStore, Took
 
 from mutant.search.config import Settings
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
@@ -24,19 +24,17 @@ from mutant.tasks.load import LoadedTask
 class Pairs:
     """Seconds per child of every generation, by what kept them; `alone` is training alone, without any commit."""
 
-    alone: list[float] = field(default_factory=list[float])
-    kept: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    alone: list[Took] = field(default_factory=list[Took])
+    kept: dict[str, list[Took]] = field(default_factory=dict[str, list[Took]])
     closing: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     """Seconds to close a task's segment and run: the winner, its golden outputs."""
     clocks: dict[str, Clock] = field(default_factory=dict[str, Clock])
     """Seconds in each of the store's methods, over all children."""
 
-    def ratios(self, name: str) -> list[float]:
-        """Alone / kept, generation by generation."""
-        return [alone / kept for alone, kept in zip(self.alone, self.kept[name], strict=True)]
-
-    def ratio(self, name: str) -> float:
-        return statistics.median(self.ratios(name))
+    def ratios(self, name: str, what: Literal["wall", "cpu"]) -> list[float]:
+        """Alone / kept, generation by generation, by the clock or by this process's processor time."""
+        pairs = zip(self.alone, self.kept[name], strict=True)
+        return [getattr(alone, what) / getattr(kept, what) for alone, kept in pairs]
 
 
 def compare_loops(stores: Mapping[str, Store], tasks: Sequence[LoadedTask], settings: Settings) -> Pairs:
@@ -81,15 +79,15 @@ def _compare(
         names = [*timed, ""]
         turn = (len(found.alone)) % len(names)
         for name in [*names[turn:], *names[:turn]]:
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             if name:
                 (segment,) = timed[name].run.segments
                 populations[name] = evolve_generation(timed[name], segment, generation, populations[name])
             else:
                 for _ in alone.train(work, supply):
                     pass
-            seconds = (time.perf_counter() - started) / len(work)
-            (found.kept[name] if name else found.alone).append(seconds)
+            took = Took((time.perf_counter() - wall) / len(work), (time.process_time() - cpu) / len(work))
+            (found.kept[name] if name else found.alone).append(took)
 
 
 def _in_memory(recorder: Recorder, task: LoadedTask, store: Store) -> Memory:

@@ -12,7 +12,7 @@ from mutant.component import Arrays, Component
 from mutant.dataset import Dataset
 from mutant.outcome import Outcome, Trained
 from mutant.path import Path
-from mutant.search.evaluator import Begun, Evaluator, Supply, Work, unheard
+from mutant.search.evaluator import Begun, Chain, Evaluator, Flops, Supply, Work, unheard
 from mutant.storage.store import Store
 
 
@@ -107,6 +107,9 @@ class Recorder:
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return self._inner.answer(path, components, images)
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        return self._inner.flops(chains)
 
     def close(self) -> None:
         self._inner.close()
