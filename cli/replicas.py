@@ -87,6 +87,7 @@ def _builder(url: str, settings: ServeSettings) -> Callable[[], Any]:
         from mutant.serving.service import Service
         from mutant.storage.store import Store
 
+        backend.compute_at_once()
         service = Service(Store.open(url, read_only=True), settings)
         service.look()
         return build_app(service)

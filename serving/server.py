@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 
+from mutant import backend
 from mutant.serving.app import build
 from mutant.serving.logs import log_to
 from mutant.serving.service import Service
@@ -27,6 +28,7 @@ def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = l
 
     Raises UserError when the address cannot be bound, or is open to others without keys.
     """
+    backend.compute_at_once()
     service = Service(store, settings)
     settings.check(keys=bool(service.gate.keys))
     with _bound(settings.host, settings.port) as listening:
