@@ -14,7 +14,7 @@ function meter(share) {
   return h("div", { class: "meter", "aria-hidden": "true" }, bar);
 }
 
-const who = (task) => h("h3", { class: "who", title: task.task }, badge(task), h("span", {}, task.task));
+const who = (task) => h("p", { class: "who", title: task.task }, badge(task), h("span", {}, task.task));
 
 function waiting(task) {
   const told = `${plural(task.classes.length, "class", "classes")}: ${listed(task.classes, 8)}`;

@@ -76,6 +76,7 @@ function told(segment, most) {
   const best = Math.max(-1, ...children.map((child) => child.quality ?? -1));
   const parts = [`${done.length} of ${Math.max(most ?? 0, children.length)}`];
   if (failed) parts.push(`${failed} failed`);
+  if (segment.state === "finished" && segment.visit > 0 && !children.some((child) => child.won)) parts.push("the earlier path stays");
   return h("span", { class: "told" }, best >= 0 && h("b", {}, percent(best)), best >= 0 && " · ", parts.join(" · "));
 }
 

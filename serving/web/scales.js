@@ -1,6 +1,6 @@
 // Scales and ticks of charts. Pure.
 
-const NICE = [1, 2, 2.5, 5, 10];
+const NICE = [1, 2, 5, 10];
 
 /** About `most` round numbers that span from `low` to `high`. */
 export function ticks(low, high, most = 5) {
