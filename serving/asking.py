@@ -52,6 +52,12 @@ class Asker:
         most = self.service.settings.deadline
         return most if milliseconds is None else min(most, milliseconds / 1000)
 
+    async def version(self, task: str, version: str | None) -> Served:
+        """A task's model, or one version of it; raises Refused."""
+        if version is None:
+            return self.service.snapshot.task(task)
+        return await self.in_thread(self.service.version, task, version)
+
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call what would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
@@ -73,7 +79,7 @@ class Asker:
         if len(question.images) > settings.most_images:
             raise Refused(413, f"{len(question.images)} images are more than the {settings.most_images} of a request.")
         ends = time.monotonic() + question.seconds
-        job = await self.in_thread(self._job, question)
+        job = self._job(question) if _is_ready(question) else await self.in_thread(self._job, question)
         left = ends - time.monotonic()
         if left <= 0:
             raise late(1000 * question.seconds)
@@ -95,6 +101,12 @@ class Asker:
         sizes = sorted({path.image_size for path in question.paths})
         pixels = [_decoded(image, number, limits) for number, image in enumerate(question.images)]
         return Job(tuple(question.paths), {size: np.stack([prepare(one, size) for one in pixels]) for size in sizes})
+
+
+def _is_ready(question: Question) -> bool:
+    """Whether the images need neither be decoded nor resized, so that another thread would only cost time."""
+    sizes = {path.image_size for path in question.paths}
+    return all(not isinstance(image, bytes) and {*image.shape[:2]} == sizes for image in question.images)
 
 
 def _decoded(image: bytes | Pixels, number: int, limits: Limits) -> Pixels:

@@ -104,7 +104,7 @@ async def predict_task(
 ) -> PredictResponse:
     """Ask one task, or one version of it, for one image."""
     asker: Asker = request.app.state.asker
-    path = await asker.in_thread(asker.service.version, task, version)
+    path = await asker.version(task, version)
     return await _answered(request, [path], top_k, timeout_ms)
 
 

@@ -53,7 +53,8 @@ class Programs:
             inputs = np.asarray(self._kinds[key].programs[BATCH](loaded.arrays, inputs))
 
     def _tried(self, loaded: Loaded, inputs: Array) -> Kind:
-        lowered: Any = program(loaded.spec).lower(loaded.arrays, inputs)  # pyright: ignore[reportFunctionMemberAccess]
+        forward: Any = program(loaded.spec)
+        lowered = forward.lower(loaded.arrays, inputs)
         reference = lowered.compile()
         outputs = np.asarray(reference(loaded.arrays, inputs))
         found = {BATCH: reference} | dict(self._right(loaded, inputs, outputs))
@@ -65,7 +66,8 @@ class Programs:
             if rung == BATCH:
                 continue
             batch, expected = (np.resize(rows, (rung, *rows.shape[1:])) for rows in (inputs, outputs))
-            compiled: Any = program(loaded.spec).lower(loaded.arrays, batch).compile()  # pyright: ignore[reportFunctionMemberAccess]
+            forward: Any = program(loaded.spec)
+            compiled = forward.lower(loaded.arrays, batch).compile()
             if np.asarray(compiled(loaded.arrays, batch)).tobytes() == expected.tobytes():
                 yield rung, compiled
 

@@ -97,7 +97,7 @@ async def ready(request: Request, response: Response) -> Ready:
 async def model_metadata(request: Request, name: Name, version: Version | None = None) -> ModelMetadata:
     """A task's versions, inputs and outputs."""
     asker: Asker = request.app.state.asker
-    path = await asker.in_thread(asker.service.version, name, version)
+    path = await asker.version(name, version)
     known = await asker.in_thread(versions, asker.service.store, name)
     classes = len(path.task.class_names)
     return ModelMetadata(
@@ -118,7 +118,7 @@ async def model_metadata(request: Request, name: Name, version: Version | None =
 async def model_ready(request: Request, name: Name, version: Version | None = None) -> Ready:
     """Whether a task answers, in one version or its best."""
     asker: Asker = request.app.state.asker
-    await asker.in_thread(asker.service.version, name, version)
+    await asker.version(name, version)
     return Ready(ready=True, name=name)
 
 
@@ -164,7 +164,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 async def infer(request: Request, name: Name, version: Version | None = None) -> Response:
     """Classify images: pixels UINT8 [n, h, w, 3], or encoded images BYTES [n] (base64 in JSON)."""
     asker: Asker = request.app.state.asker
-    path = await asker.in_thread(asker.service.version, name, version)
+    path = await asker.version(name, version)
     head, binary = split(await request.body(), request.headers.get(HEADER_LENGTH))
     asked = _parsed(head)
     tensors = await inferred(asker, path, asked, binary, watched(request))

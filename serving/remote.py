@@ -81,14 +81,14 @@ def _methods(messages: Any, asker: Asker) -> dict[str, Callable[[Any, Any], Awai
         return messages.ServerReadyResponse(ready=service.ready)
 
     async def model_ready(request: Any, context: Any) -> Any:
-        await asker.in_thread(service.version, request.name, request.version or None)
+        await asker.version(request.name, request.version or None)
         return messages.ModelReadyResponse(ready=True)
 
     async def server_metadata(request: Any, context: Any) -> Any:
         return messages.ServerMetadataResponse(name="mutant", version=__version__, extensions=EXTENSIONS)
 
     async def model_metadata(request: Any, context: Any) -> Any:
-        path = await asker.in_thread(service.version, request.name, request.version or None)
+        path = await asker.version(request.name, request.version or None)
         known = await asker.in_thread(versions, service.store, request.name)
         tensor = messages.ModelMetadataResponse.TensorMetadata
         shapes = {"label": ("BYTES", [-1])}
@@ -105,7 +105,7 @@ def _methods(messages: Any, asker: Asker) -> dict[str, Callable[[Any, Any], Awai
         )
 
     async def model_infer(request: Any, context: Any) -> Any:
-        path = await asker.in_thread(service.version, request.model_name, request.model_version or None)
+        path = await asker.version(request.model_name, request.model_version or None)
         seconds = context.time_remaining()
         asked, binary = _request(request)
         if seconds is not None:

@@ -71,7 +71,7 @@ async def _one(
         asked = time.perf_counter()
         writer.write(requests[index])
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        length = int(head.lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         body = await reader.readexactly(length)
         load.latencies.append(time.perf_counter() - asked)
         if not head.startswith(b"HTTP/1.1 200") or not right(index, body):
