@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support.training_program import STEPS, TrainingProgram, with_worker_environment
+from support.training_program import TrainingProgram, with_worker_environment
 
-GOAL, REPEATS, ROOT = 0.5, 5, "efficientnet-lite0"
+GOAL, REPEATS, SECONDS, ROOT = 0.5, 3, 2.0, "efficientnet-lite0"
 
 
 def forward_share(suffix: Any, peak: float) -> float:
@@ -42,8 +42,8 @@ def step_share(suffix: Any, peak: float) -> float:
     from support.suffixes import BATCH
 
     program = TrainingProgram(suffix)
-    program.run(STEPS)
-    seconds = _best(lambda: program.run(STEPS)) / STEPS
+    steps = program.steps_in(SECONDS)
+    seconds = _best(lambda: program.run(steps)) / steps
     trained = [bool(suffix.trained(i)) for i in range(len(suffix.specs))]
     passes = [1 + trained[i] + any(trained[:i]) for i in range(len(trained))]
     flops = sum(flop * times for flop, times in zip(suffix.flops, passes, strict=True))

@@ -22,7 +22,7 @@ from typing import Any
 
 from support.training_program import with_worker_environment
 
-GOAL, TOLERANCE, ROUNDING = 1.0, 1e-2, 1e-6
+GOAL, SECONDS, TOLERANCE, ROUNDING = 1.0, 1.0, 1e-2, 1e-6
 INSTALL = "PyTorch is not installed, so nothing is compared. Install it with: python -m pip install torch==2.13.0"
 
 Step = Callable[[int], None]
@@ -55,7 +55,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="shapes whose name holds this")
     parser.add_argument("--eager", action="store_true", help="leave torch.compile out")
     return parser.parse_args()
@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(suffix: Any, repeats: int, *, compiled: bool) -> dict[str, list[float]]:
     """Seconds per step of every contender, one per repeat."""
-    from support.training_program import STEPS, TrainingProgram
+    from support.training_program import TrainingProgram
 
     program = TrainingProgram(suffix)
     contenders: dict[str, Step] = {"mutant": program.run}
@@ -71,9 +71,7 @@ def _measure(suffix: Any, repeats: int, *, compiled: bool) -> dict[str, list[flo
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for step in contenders.values():
         step(2)
-    started = time.process_time()
-    contenders["mutant"](STEPS)
-    steps = STEPS * max(1, round(0.3 / (time.process_time() - started)))
+    steps = program.steps_in(SECONDS)
     for _ in range(repeats):
         for name, step in contenders.items():
             started = time.process_time()
