@@ -88,6 +88,7 @@ def test_a_whole_run_means_the_same_with_the_cache_off_or_too_small(tmp_path, ta
         run = begin(store, tuple(tasks), SMALL, new=[task.task for task in tasks.values()])
         with working(store, run, tasks, Engine(workers="1", cache=CacheLimits(memory, 0))) as search:
             evolve(search)
+            assert isinstance(search.evaluator, InProcessEvaluator)
             cache = search.evaluator.cache
             assert (cache.evictions > 0) == full
             assert cache.held_bytes <= memory
