@@ -24,8 +24,6 @@ ADAPTER_WIDTHS = (32, 128)
 """Adapters are padded with zeros to the next of these widths; a wider one is trained as it is."""
 FEWEST_CLASSES = 16
 """Heads are padded to the next power of two of classes, and at least to this."""
-FEWEST_BLOCKS = 2
-"""A template in which a block is trained begins at least so many blocks below the root's top."""
 NEVER = -1e9
 """The bias of a class that is padding: its probability, and so its gradient, is exactly 0."""
 
@@ -124,18 +122,17 @@ def _unrolled(plan: Blueprint) -> list[_Slot]:
 
 
 def _entry(slots: Sequence[_Slot], cut: int, blocks: int) -> int:
-    """Where the template begins: 2, 4, 8, ... blocks below the root's top, as far as blocks can be passed over.
+    """Where the template begins: 1, 2, 4, 8, ... blocks below the root's top, as far as blocks can be passed over.
 
     Fewer beginnings would mean fewer programs; but what is passed over is not free, since room for what its gradient
-    would need is cleared at every step. So what lies above all blocks, and costs little, passes over no block: a top
-    convolution shares the program of the topmost adapter, a norm and a head have their own.
+    would need is cleared at every step. Beside a top block that changes its width, and so costs more than the block
+    below, that block is cheap to pass over. A top convolution shares the program of the topmost adapter; a norm and a
+    head, whose steps take next to nothing, pass over nothing.
     """
     name, index = slots[cut].name, slot_index(slots[cut].name)
     if index is None:
         return cut - 1 if name not in (NORM, HEAD) and cut and slots[cut - 1].keeps else cut
-    if is_adapter(name) and index == blocks - 1:
-        return cut
-    lowest = blocks - max(FEWEST_BLOCKS, 1 << (blocks - index - 1).bit_length())
+    lowest = blocks - max(1 if slots[cut].keeps else 2, 1 << (blocks - index - 1).bit_length())
     first = cut
     while first and slots[first - 1].keeps and (slot_index(slots[first - 1].name) or 0) >= lowest:
         first -= 1
