@@ -2,8 +2,8 @@
 
     taskset -c 0 .venv/bin/python benchmarks/peak.py
 
-About ten minutes on one core. Steps of EfficientNet 46-53%, of ViT-S's top block 55%, of its top three 71-76%; forward
-59-87%; a segment 15%. The suffixes of six and twelve blocks and ViT-Ti were not measured yet.
+About seven minutes of one core. Steps of EfficientNet 50-51%, of ViT-S 56-81%, of ViT-Ti 51-65%, geometric mean 59%;
+forward 55-89%; a segment 23% (docs/step.md).
 Forward: the inference programs at their one batch. Step: the training program, 16 steps per call. Segment: four
 children of the default preset on `sample:letters` from EfficientNet-Lite0, compiling, reading, validation, storing and
 the test included; its FLOPs are those that the system records (`mutant/cost.py`: a backward pass as two forward ones).

@@ -1,10 +1,10 @@
 """The training step of a suffix against PyTorch: same shapes, weights, data and optimizer, one thread each, one run.
 
     .venv/bin/python -m pip install torch==2.13.0     (not a dependency; the benchmark says so when it is missing)
-    taskset -c 0 .venv/bin/python benchmarks/step_torch.py [--repeats 5] [--only NAME]
+    taskset -c 0 .venv/bin/python benchmarks/step_torch.py [--repeats 3] [--only NAME]
 
-About 25 minutes on one core, much of it PyTorch's compiler (`--eager` leaves it out). 1.07 to 1.58 at seven shapes,
-geometric mean 1.24, with --eager --repeats 2; ViT suffixes of twelve blocks, and of ViT-Ti above one, not measured yet.
+About 15 minutes of one core (an estimate), much of it PyTorch's compiler (`--eager` leaves it out). 1.01 to 1.64 at
+nine shapes with the compiler; 1.07 to 1.58 at seven, geometric mean 1.24, with --eager (docs/step.md).
 
 SGD with momentum 0.9, the gradient clipped to norm 1, cross-entropy, batch 32, float32. PyTorch runs eagerly and
 through torch.compile, convolutions in both memory layouts; its best time counts. Losses and clipped gradients of the
@@ -112,6 +112,7 @@ def _torch_step(suffix: Any, first: Any, *, compiled: bool, channels_last: bool)
     def loss_of(batch: Any, labels: Any) -> Any:
         return functional.cross_entropy(forward(suffix.specs, parts, batch), labels)
 
+    torch.compiler.reset()  # else it gives up, silently, after eight shapes of one function
     loss = torch.compile(loss_of) if compiled else loss_of
     rows = torch.arange(EXAMPLES).reshape(-1, BATCH)
 
