@@ -3,10 +3,10 @@
     taskset -c 0 .venv/bin/python benchmarks/population.py [--children 4]
 
 The programs are the product's own: 16 training steps in a call at batch 32, and the inference programs at their one
-batch of 16 rows. A head alone on 1,280 features, and suffixes of EfficientNet-Lite0 at 64 pixels that are trained whole,
-26 classes each. Above 1 together is faster; `same_bits` says whether each child's numbers are those it has alone.
+batch of 16 rows. A head alone on 1,280 features, and suffixes of EfficientNet-Lite0 at 64 pixels, trained whole, 26
+classes. Above 1 together is faster; `same_bits` says whether each child's numbers are those it has alone.
 Time is CPU time of the process, of the best of the repeats. About two minutes. Training together 0.87 to 0.95, with
-other last bits; validating together 1.6 without a block in the suffix, 0.86 to 0.90 with one, same bits (docs/speed.md).
+other last bits; validating together 1.6 without a block in the suffix, 0.86 to 0.90 with one, same bits.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def training(one: Any, children: int) -> dict[str, Any]:
     together = jax.jit(jax.vmap(program, in_axes=(0, None, None, Chunk(0, 0, 0, 0, None))), donate_argnums=0)
 
     def state() -> Any:
-        return State(*(jax.tree.map(lambda a: jax.numpy.array(a), part) for part in initial_state(one.assignment, suffix)[0]))
+        values, trace = initial_state(one.assignment, suffix)[0]
+        return State(jax.tree.map(jax.numpy.array, values), jax.tree.map(jax.numpy.array, trace))
 
     def one_by_one() -> list[Any]:
         chunks = (Chunk(x[k], y[k], weights[k], rates[k], steps[k]) for k in range(children))
@@ -86,7 +87,10 @@ def validation(one: Any, children: int) -> dict[str, Any]:
     from mutant.network import BATCH, on_device, run_in_batches
 
     rows = one.x[np.arange(ROWS) % len(one.x)]
-    many = [on_device([{n: a * np.float32(1 + 0.01 * k) for n, a in own.items()} for own in one.arrays]) for k in range(children)]
+    many = [
+        on_device([{n: a * np.float32(1 + 0.01 * k) for n, a in own.items()} for own in one.arrays])
+        for k in range(children)
+    ]
     stacked = jax.tree.map(lambda *arrays: jax.numpy.stack(arrays), *many)
     programs = [jax.jit(jax.vmap(lambda arrays, x, spec=spec: apply(spec, arrays, x))) for spec in one.specs]
 
