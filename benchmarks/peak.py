@@ -2,8 +2,8 @@
 
     taskset -c 0 .venv/bin/python benchmarks/peak.py
 
-About ten minutes on one core. Steps of EfficientNet 46-53%, of ViT-S's top block 55%, of its top three 71-76%; forward
-59-87%; a segment 15%. The suffixes of six and twelve blocks and ViT-Ti were not measured yet.
+About seven minutes of one core. Steps of EfficientNet 50-51%, of ViT-S 56-81%, of ViT-Ti 51-65%, geometric mean 59%;
+forward 55-89%; a segment 23% (docs/step.md).
 Forward: the inference programs at their one batch. Step: the training program, 16 steps per call. Segment: four
 children of the default preset on `sample:letters` from EfficientNet-Lite0, compiling, reading, validation, storing and
 the test included; its FLOPs are those that the system records (`mutant/cost.py`: a backward pass as two forward ones).
@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support.training_program import STEPS, TrainingProgram, with_worker_environment
+from support.training_program import TrainingProgram, with_worker_environment
 
-GOAL, REPEATS, ROOT = 0.5, 5, "efficientnet-lite0"
+GOAL, REPEATS, SECONDS, ROOT = 0.5, 3, 2.0, "efficientnet-lite0"
 
 
 def forward_share(suffix: Any, peak: float) -> float:
@@ -42,8 +42,8 @@ def step_share(suffix: Any, peak: float) -> float:
     from support.suffixes import BATCH
 
     program = TrainingProgram(suffix)
-    program.run(STEPS)
-    seconds = _best(lambda: program.run(STEPS)) / STEPS
+    steps = program.steps_in(SECONDS)
+    seconds = _best(lambda: program.run(steps)) / steps
     trained = [bool(suffix.trained(i)) for i in range(len(suffix.specs))]
     passes = [1 + trained[i] + any(trained[:i]) for i in range(len(trained))]
     flops = sum(flop * times for flop, times in zip(suffix.flops, passes, strict=True))

@@ -17,7 +17,7 @@ import numpy as np
 from mutant.blueprint import Blueprint, PlannedPart, adapter_spec, head_spec
 from mutant.component import Arrays, Spec
 from mutant.families import shapes
-from mutant.path import HEAD, adapter_slot, is_adapter, is_block, slot_index
+from mutant.path import HEAD, NORM, adapter_slot, is_adapter, is_block, slot_index
 from mutant.shape import Signature, image_signature, output_signature
 
 ADAPTER_WIDTHS = (32, 128)
@@ -125,12 +125,14 @@ def _entry(slots: Sequence[_Slot], cut: int, blocks: int) -> int:
     """Where the template begins: 1, 2, 4, 8, ... blocks below the root's top, as far as blocks can be passed over.
 
     Fewer beginnings would mean fewer programs; but what is passed over is not free, since room for what its gradient
-    would need is cleared at every step.
+    would need is cleared at every step. Beside a top block that changes its width, and so costs more than the block
+    below, that block is cheap to pass over. A top convolution shares the program of the topmost adapter; a norm and a
+    head, whose steps take next to nothing, pass over nothing.
     """
-    index = slot_index(slots[cut].name)
+    name, index = slots[cut].name, slot_index(slots[cut].name)
     if index is None:
-        return cut
-    lowest = blocks - (1 << (blocks - index - 1).bit_length())
+        return cut - 1 if name not in (NORM, HEAD) and cut and slots[cut - 1].keeps else cut
+    lowest = blocks - max(1 if slots[cut].keeps else 2, 1 << (blocks - index - 1).bit_length())
     first = cut
     while first and slots[first - 1].keeps and (slot_index(slots[first - 1].name) or 0) >= lowest:
         first -= 1
@@ -148,14 +150,14 @@ def _mode(slot: _Slot, place: Place, above_cut: int) -> Mode:
 def _modes(slot: _Slot, above_entry: int) -> tuple[Mode, ...]:
     """The modes that any child of the template can have a slot in.
 
-    LOWEST spares a gradient, but is one more to compile: blocks alone have it above the entry.
+    LOWEST spares a gradient, but is one more to compile: above the entry, blocks alone have it, and what is next to it.
     """
     skipped = (Mode.SKIP,) if slot.keeps else ()
     if above_entry == 0:
         return (*skipped, Mode.LOWEST)
     if slot.name == HEAD:
         return (Mode.TRAINED,)
-    lowest = (Mode.LOWEST,) if is_block(slot.name) else ()
+    lowest = (Mode.LOWEST,) if is_block(slot.name) or above_entry == 1 else ()
     return (*skipped, Mode.FROZEN, Mode.TRAINED, *lowest)
 
 

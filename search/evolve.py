@@ -99,7 +99,8 @@ def _train(search: Search, segment: Segment, generation: int, records: Sequence[
     store, training = search.store, search.config.training
     earlier = [record for record in store.candidates(segment.key) if record.generation < generation]
     bounds = stop_below(earlier, search.config.halving, training.validations)
-    plans = [blueprint(store.ancestors(record.parent), record.candidate.mutations) for record in records]
+    lines = {parent: store.ancestors(parent) for parent in dict.fromkeys(record.parent for record in records)}
+    plans = [blueprint(lines[record.parent], record.candidate.mutations) for record in records]
     work = sharing([Work(r.candidate, plan, training, (), bounds) for r, plan in zip(records, plans, strict=True)])
     attempts: dict[int, int] = {}
 

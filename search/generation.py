@@ -47,6 +47,7 @@ def plan_generation(
     counts = Counter(given)
     earlier = sum(given.values())
     children: list[Child] = []
+    lines: dict[str, Sequence[Path]] = {}
     data: DataDraw | None = None
     for index in range(size):
         here = position.at(generation=position.generation, child=index)
@@ -57,7 +58,9 @@ def plan_generation(
         counts[parent.id] += 1
         if data is None:
             data = draw_data_hyperparameters(parent, config.rules, position.generator("data hyperparameters"))
-        ancestry = lineage.ancestors(parent.id)
+        if parent.id not in lines:
+            lines[parent.id] = lineage.ancestors(parent.id)
+        ancestry = lines[parent.id]
         started = _started(parent, config)
         mutations: tuple[Mutation, ...]
         if unmutated_parent is not None:

@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Preset] = {
             MutationRules(
                 start=0.2,
                 mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
-                reach=4,
+                reach=2,
             ),
             Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4),
             children=12,

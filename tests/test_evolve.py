@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mutant.activations.limits import CacheLimits
 from mutant.blueprint import blueprint
 from mutant.network import predict_logits
 from mutant.outcome import Failed, Trained
@@ -67,6 +68,20 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path_factory, tasks, und
     with small_store(tmp_path_factory.mktemp("resumed") / "m.db") as store:
         begin(store, tuple(tasks), SMALL, new=[task.task for task in tasks.values()])
         resumed(store, tasks, (stop, again))
+        assert meaning(store) == meaning(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory", "full"), [(0, False), (100_000, True), (1, False)])
+def test_a_whole_run_means_the_same_with_the_cache_off_or_too_small(tmp_path, tasks, undisturbed, memory, full):
+    with small_store(tmp_path / "m.db") as store:
+        run = begin(store, tuple(tasks), SMALL, new=[task.task for task in tasks.values()])
+        with working(store, run, tasks, Engine(workers="1", cache=CacheLimits(memory, 0))) as search:
+            evolve(search)
+            assert isinstance(search.evaluator, InProcessEvaluator)
+            cache = search.evaluator.cache
+            assert (cache.evictions > 0) == full
+            assert cache.held_bytes <= memory
         assert meaning(store) == meaning(undisturbed)
 
 

@@ -23,13 +23,15 @@ ROOT = "efficientnet-lite0"
 
 @dataclass(frozen=True)
 class Grown:
-    """A finished segment: seconds of the loop, what its children took, bytes that its cache held, and what came of it.
+    """A finished segment: seconds of the loop, by the clock and of this process's processor time, what its children
+    took, bytes that its cache held, and what came of it.
 
     `prefix_flops` are those of its children's frozen prefixes, were they run for every example trained on or validated.
     `meaning` is the database's digest.
     """
 
     seconds: float
+    cpu_seconds: float
     effort: Effort
     held_bytes: int
     prefix_flops: float
@@ -44,15 +46,15 @@ def grow(task: LoadedTask, settings: Settings, cache: CacheLimits, *, root: str 
         store, name = system.store, task.task.name
         run = begin(store, (name,), settings, new=[task.task])
         with working(store, run, {name: task}, Engine(workers="1", cache=cache)) as search:
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             evolve(search)
-            seconds = time.perf_counter() - started
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             held = search.evaluator.cache.held_bytes  # pyright: ignore[reportAttributeAccessIssue]
         best = store.best(name)
         assert best is not None
         (effort,) = efforts(store)
         score = score_of(best, store.pool(), search.config.scale)
-        return Grown(seconds, effort, held, _prefix_flops(store, run, task), best.id, score, digest(store))
+        return Grown(seconds, cpu, effort, held, _prefix_flops(store, run, task), best.id, score, digest(store))
 
 
 def _prefix_flops(store: Store, run: Run, task: LoadedTask) -> float:

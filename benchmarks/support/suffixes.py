@@ -97,7 +97,8 @@ def _input_shape(chain: Any, start: int, image_size: int, *, tokens: bool) -> tu
     for slot in chain[:start]:
         config = dict(slot.spec.config)
         side = -(-side // config.get("stride", 1))
-    return side, side, chain[start].spec["features_in"]
+    config = dict(chain[start].spec.config)
+    return side, side, config.get("features_in", config["features"])
 
 
 def suffixes() -> tuple[Suffix, ...]:

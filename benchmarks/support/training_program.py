@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ class TrainingProgram:
         """`count` steps, waited for."""
         for start in range(0, count, STEPS):
             self._call(min(STEPS, count - start), 1e-3).block_until_ready()
+
+    def steps_in(self, seconds: float) -> int:
+        """How many steps take about so many seconds of this process, 8 at least: a call allocates its buffers once."""
+        self.run(1)
+        started = time.process_time()
+        self.run(2)
+        each = (time.process_time() - started) / 2
+        return max(8, STEPS * round(seconds / each / STEPS) or round(seconds / each))
 
     def first_step(self) -> tuple[float, Any]:
         """The loss and the clipped gradient (part by part, by array name) at the first weights."""
