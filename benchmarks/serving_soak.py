@@ -9,6 +9,7 @@ memory at the end; 1 is flat.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import threading
@@ -90,17 +91,21 @@ def _expected(database: Path, names: list[str], images: np.ndarray) -> dict[tupl
 
 
 def _change(database: Path, victim: str, stop: threading.Event, changes: list[int]) -> None:
-    """Remove a task, bring it back, and from time to time add another."""
+    """Remove a task and bring it back; at every tenth turn add another, and remove the one that was added before."""
+    added: list[str] = []
     with Store.open(str(database)) as store:
-        while not stop.wait(1.0):
+        for turn in itertools.count():
             remove(store, victim, force=True)
             if stop.wait(1.0):
                 return
             undo(store, victim)
-            if changes[0] % 20 == 0 and changes[0] < 400:
-                add_task(store, f"new{changes[0]:04d}", 1000 + changes[0])
-                changes[0] += 1
-            changes[0] += 2
+            if turn % 10 == 0:
+                added.append(add_task(store, f"new{turn:04d}", 1000 + turn))
+                if len(added) > 1:
+                    remove(store, added[-2], force=True)
+            changes[0] += 2 + (turn % 10 == 0)
+            if stop.wait(1.0):
+                return
 
 
 if __name__ == "__main__":
