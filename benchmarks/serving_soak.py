@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from support.load import infer, run
-from support.many_tasks import SIZE, add_task, many_tasks
+from support.many_tasks import SIZE, add_task, answers_of, many_tasks
 from support.servers import mutant_serve
 
 from mutant import backend
@@ -39,13 +39,13 @@ def main() -> None:
         database = Path(text) / "mutant.db"
         names = many_tasks(database, TASKS)
         asked = [(name, number) for number in range(IMAGES) for name in names[:-1]]
-        expected = _expected(database, names, images)
+        expected = answers_of(database, names, images)
         stop, changes = threading.Event(), [0]
         with mutant_serve(database, "--refresh", "0.2") as server:
             changing = threading.Thread(target=_change, args=(database, names[-1], stop, changes))
             changing.start()
             memory: list[int] = []
-            answers = wrong = 0
+            answers = wrong = again = 0
             ends = time.monotonic() + 60 * arguments.minutes
             while time.monotonic() < ends:
                 load = run(
@@ -55,7 +55,7 @@ def main() -> None:
                     min(30.0, max(1.0, ends - time.monotonic())),
                     lambda index, body: body.endswith(expected[asked[index]]),
                 )
-                answers, wrong = answers + len(load.latencies), wrong + load.wrong
+                answers, wrong, again = answers + len(load.latencies), wrong + load.wrong, again + load.again
                 memory.append(server.resident_bytes)
                 print(
                     f"{answers:8,} answers, {wrong} wrong, {memory[-1] / 2**20:.0f} MiB, {changes[0]} changes",
@@ -71,23 +71,10 @@ def main() -> None:
         "baseline": "the same server after its first minute",
         "answers": answers,
         "wrong": wrong,
+        "lost": again,
         "changes": changes[0],
     }
     print(json.dumps(result))
-
-
-def _expected(database: Path, names: list[str], images: np.ndarray) -> dict[tuple[str, int], bytes]:
-    from mutant.network import predict_logits
-
-    found: dict[tuple[str, int], bytes] = {}
-    with Store.open(str(database), read_only=True) as store:
-        for name in names:
-            path = store.best(name)
-            assert path is not None
-            components = store.components({part.digest for part in path.parts})
-            for number, logits in enumerate(predict_logits(path, components, images[:, 0])):
-                found[name, number] = logits.tobytes()
-    return found
 
 
 def _change(database: Path, victim: str, stop: threading.Event, changes: list[int]) -> None:

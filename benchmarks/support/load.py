@@ -12,10 +12,14 @@ import numpy as np
 
 @dataclass
 class Load:
-    """What clients saw: latencies in seconds, answers that were not 200 or not as expected, and the time it took."""
+    """What clients saw: latencies in seconds, answers that were not 200 or not as expected, and the time it took.
+
+    `again` counts requests that were sent again because a server failed (5xx, or a connection that broke).
+    """
 
     latencies: list[float] = field(default_factory=list[float])
     wrong: int = 0
+    again: int = 0
     seconds: float = 0.0
 
     @property
@@ -65,15 +69,31 @@ async def _all(port: int, requests: Sequence[bytes], clients: int, seconds: floa
 async def _one(
     port: int, requests: Sequence[bytes], ends: float, turn: Iterator[int], right: Right, load: Load
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connection = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < ends:
         index = next(turn) % len(requests)
         asked = time.perf_counter()
-        writer.write(requests[index])
+        while (answer := await _asked(connection, requests[index])) is None:
+            load.again += 1
+            connection[1].close()
+            await asyncio.sleep(0.02)
+            connection = await asyncio.open_connection("127.0.0.1", port)
+        load.latencies.append(time.perf_counter() - asked)
+        if not answer[0].startswith(b"HTTP/1.1 200") or not right(index, answer[1]):
+            load.wrong += 1
+    connection[1].close()
+
+
+async def _asked(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes
+) -> tuple[bytes, bytes] | None:
+    """Head and body of an answer; None when the server failed."""
+    reader, writer = connection
+    try:
+        writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         body = await reader.readexactly(length)
-        load.latencies.append(time.perf_counter() - asked)
-        if not head.startswith(b"HTTP/1.1 200") or not right(index, body):
-            load.wrong += 1
-    writer.close()
+    except (OSError, asyncio.IncompleteReadError, IndexError):
+        return None
+    return None if head[9:10] == b"5" else (head, body)

@@ -1,0 +1,92 @@
+"""Replicas of which one is killed every few seconds, against replicas that live: no wrong answer, and none is lost.
+
+    .venv/bin/python benchmarks/serving_killed.py [--seconds 60] [--every 15]
+
+RESULT
+A request whose replica was killed under it fails with 5xx or a broken connection, and the client sends it again; it is
+asked until it has its answer, which is compared to the bit. Needs Linux and the extra `replicas`.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+from support.load import Load, infer, run
+from support.many_tasks import SIZE, answers_of, many_tasks
+from support.servers import Server, mutant_serve
+
+IMAGES, TASKS, CLIENTS, REPLICAS = 4, 4, 4, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--every", type=float, default=15.0, help="seconds between kills")
+    arguments = parser.parse_args()
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, SIZE, SIZE, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as text:
+        database = Path(text) / "mutant.db"
+        names = many_tasks(database, TASKS)
+        asked = [(name, number) for number in range(IMAGES) for name in names]
+        expected = answers_of(database, names, images)
+        requests = [infer(name, images[number]) for name, number in asked]
+
+        def load(server: Server) -> Load:
+            right = [expected[key] for key in asked]
+            return run(server.port, requests, CLIENTS, arguments.seconds, lambda i, body: body.endswith(right[i]))
+
+        with mutant_serve(database, "--replicas", str(REPLICAS), "--port", str(_free_port())) as server:
+            alive = load(server)
+            stop = threading.Event()
+            killer = threading.Thread(target=_kill, args=(server.pid, arguments.every, stop))
+            killer.start()
+            killed = load(server)
+            stop.set()
+            killer.join()
+    for kind, one in (("all alive", alive), ("killed", killed)):
+        print(f"{kind:9s} {len(one.latencies):6,} answers, {one.wrong} wrong, {one.again} sent again, "
+              f"p99 {one.percentile(99):.0f} ms")  # fmt: skip
+    result = {
+        "name": "answers while replicas are killed",
+        "ratio": round(killed.per_second / alive.per_second, 3),
+        "goal": 0.5,
+        "baseline": f"the same {REPLICAS} replicas, none killed",
+        "wrong": killed.wrong + alive.wrong,
+        "sent_again": killed.again,
+    }
+    print(json.dumps(result))
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _kill(parent: int, every: float, stop: threading.Event) -> None:
+    while not stop.wait(every):
+        for pid in _replicas(parent)[:1]:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _replicas(parent: int) -> list[int]:
+    """Processes of replicas below a process."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
+    rows = [row.split(None, 2) for row in listed.stdout.splitlines()[1:]]
+    parents = {int(row[0]): int(row[1]) for row in rows}
+
+    def below(pid: int) -> bool:
+        return pid == parent or (pid > 1 and pid in parents and below(parents[pid]))
+
+    return [int(row[0]) for row in rows if "ServeReplica:mutant" in row[2] and below(int(row[0]))]
+
+
+if __name__ == "__main__":
+    main()
