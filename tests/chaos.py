@@ -164,10 +164,11 @@ def kill_worker(victim: Controller, rng: random.Random) -> int:
     strikes = 0
     while victim.wait_for(lambda: bool(victim.workers)):
         time.sleep(rng.uniform(0, 0.4))
-        if not victim.workers:
-            break
+        workers = victim.workers
+        if not workers:  # they end with the run, or are being started again
+            continue
         with suppress(ProcessLookupError):
-            os.kill(rng.choice(victim.workers), signal.SIGKILL)
+            os.kill(rng.choice(workers), signal.SIGKILL)
             strikes += 1
         later = victim.generations + 2
         victim.wait_for(lambda: victim.generations >= later)  # noqa: B023
