@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/serving_start.py [--tasks 8]
 
-RESULT
+Half a minute. 8 tasks answer after 5 s, in 385 MiB against 347 MiB for one task: 7.2 times less than eight servers.
 Memory is what is private to a process (Linux). The first start fills the compilation cache; the second is measured.
 """
 
