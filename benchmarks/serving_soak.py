@@ -3,8 +3,8 @@ memory that stays.
 
     .venv/bin/python benchmarks/serving_soak.py [--minutes 10] [--clients 8]
 
-Ten minutes beside other work: 117,262 answers, none wrong, none lost, 557 changes of the tasks, memory 403 MiB from the first
-half minute to the last.
+Ten minutes beside other work: 117,262 answers, none wrong, none lost, 557 changes of the tasks, memory 403 MiB from
+the first half minute to the last.
 Every answer is compared to the bit with what was computed before. The ratio is memory after the first minute over
 memory at the end; 1 is flat.
 """

@@ -3,9 +3,9 @@ one onnxruntime session per task behind FastAPI.
 
     .venv/bin/python benchmarks/serving_traffic.py [--tasks 8] [--clients 1 8 32] [--seconds 4]
 
-A minute. 8 tasks, 1, 8 and 32 clients: a mix gets 0.88, 0.78 and 0.92 of the answers that one task gets, because what a task
-has for itself cannot be batched with another's. Against sessions: 0.62, 0.62 and 0.86 for single questions (onnxruntime's
-kernels are faster than XLA's here), 2.1, 4.4 and 5.5 times as many answers when every task is asked.
+A minute. 8 tasks, 1, 8 and 32 clients: a mix gets 0.88, 0.78 and 0.92 of the answers that one task gets, because what
+a task has for itself cannot be batched with another's. Against sessions: 0.62, 0.62 and 0.86 for single questions
+(onnxruntime's kernels are faster than XLA's here), 2.1, 4.4 and 5.5 times as many when every task is asked.
 Server and clients have a core each. "all" asks every task for each image: one request here, one for each model there.
 """
 
