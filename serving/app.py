@@ -74,6 +74,7 @@ def build(service: Service) -> App:
         description="Every task of one multitask model, from one trunk.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         responses=_REFUSALS,
     )

@@ -24,6 +24,13 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "ja
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+# What starts a process, a terminal or a server for nearly every test. Together with the tests on PostgreSQL they would
+# take the quick run over its two minutes; the full run has them all.
+SLOW_FILES = {
+    "test_blobs_loose", "test_blobs_objects", "test_cli_bad_input", "test_cli_progress", "test_serve_command",
+    "test_serving_engine", "test_storage_faults", "test_verify",
+}  # fmt: skip
+
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=50, **_COMMON)
 settings.register_profile("ci", max_examples=50, derandomize=True, database=None, **_COMMON)
@@ -36,7 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that the processes that run the tests share out small ones at the end."""
+    """Mark what counts as slow; files with slow tests come first, so that small ones are left to share out at the end."""
+    for item in items:
+        if item.path.stem in SLOW_FILES or "postgresql" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -31,7 +31,7 @@ KEYS = {READ: "read", ADMIN: "admin"}
 
 def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
     """The page's routes and those of administration that it calls; `keys` are API keys with their scopes."""
-    app = FastAPI()
+    app = FastAPI(redirect_slashes=False)
     app.state.service = SimpleNamespace(store=store)
     app.include_router(pages.router)
 
