@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what counts as slow; files with slow tests come first, so that small ones are left to share out at the end."""
+    """Mark what counts as slow; files with slow tests come first, so that small ones are left to share at the end."""
     for item in items:
         if item.path.stem in SLOW_FILES or "postgresql" in item.nodeid:
             item.add_marker(pytest.mark.slow)
