@@ -13,7 +13,8 @@ commits.
 
 Measured on 2 cores under a load of 15, SQLite and PostgreSQL: 0.978 and 0.965 within a run (goal 0.95); pairs by
 processor time 0.953 and 0.946; pairs by the clock 0.85 (0.68 to 1.87) and 0.87 (0.47 to 1.35), a spread that is the
-machine's. docs/durability.md has the tables; opening and throughput in them are of an earlier run.
+machine's. SQLite alone, to its end, under a load of 4: 0.978. docs/durability.md has the tables; opening and throughput
+in them are of an earlier run.
 """
 
 import argparse

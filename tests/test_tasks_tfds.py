@@ -20,7 +20,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
         load("tfds:mnist")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     tfds = pytest.importorskip("tensorflow_datasets")
     pytest.importorskip("array_record")
