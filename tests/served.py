@@ -155,3 +155,11 @@ def logits_of(database: FilePath, task: str, pixels: np.ndarray) -> np.ndarray:
         path = best(store, task)
         images = np.stack([prepare(one, path.hyperparameters.image_size) for one in pixels])
         return predict_logits(path, store.components({part.digest for part in path.parts}), images)
+
+
+def copy_of(database: FilePath, directory: FilePath) -> FilePath:
+    """A copy of a database that a test may change, made while nobody writes."""
+    with Store.open(str(database)) as store, store.writing():
+        copy = directory / "mutant.db"
+        copy.write_bytes(database.read_bytes())
+    return copy

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served import PIXELS, PNG, Running, best, encoded, eventually, grow_two, infer_body, logits_of, running
+from served import PIXELS, PNG, Running, best, copy_of, encoded, eventually, grow_two, infer_body, logits_of, running
 
 from mutant.network import probabilities
 from mutant.predict import predict
@@ -32,10 +32,7 @@ def server(database: FilePath):
 @pytest.fixture
 def changing(database: FilePath, tmp_path: FilePath) -> FilePath:
     """A copy of the database that a test may change."""
-    with Store.open(str(database)) as store, store.writing():
-        copy = tmp_path / "mutant.db"
-        copy.write_bytes(database.read_bytes())
-    return copy
+    return copy_of(database, tmp_path)
 
 
 def test_an_upload_is_answered_by_every_task_as_by_mutant_predict(server: Running, database: FilePath) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 import httpx
 import pytest
 from growing import SMALL, go_on, small_tasks
-from served import PIXELS, PNG, best, eventually, grow_two, infer_body, running
+from served import PIXELS, PNG, best, copy_of, eventually, grow_two, infer_body, running
 
 from mutant.search.growth import begin
 from mutant.serving.settings import ServeSettings
@@ -20,19 +20,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     return grow_two(tmp_path_factory.mktemp("served"))
 
 
-@pytest.fixture(scope="module")
-def server(database: FilePath):
-    with running(database) as here:
-        yield here
-
-
 @pytest.fixture
 def changing(database: FilePath, tmp_path: FilePath) -> FilePath:
     """A copy of the database that a test may change."""
-    with Store.open(str(database)) as store, store.writing():
-        copy = tmp_path / "mutant.db"
-        copy.write_bytes(database.read_bytes())
-    return copy
+    return copy_of(database, tmp_path)
 
 
 def test_tasks_come_and_go_without_a_restart(changing: FilePath, tmp_path: FilePath) -> None:

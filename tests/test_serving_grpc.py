@@ -5,7 +5,7 @@ from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
-from served import PIXELS, encoded, grow_two, logits_of, running
+from served import PIXELS, copy_of, encoded, grow_two, logits_of, running
 
 from mutant.serving.settings import ServeSettings
 from mutant.storage import keys
@@ -61,9 +61,7 @@ def test_the_published_client_over_grpc(database: FilePath) -> None:
 
 
 def test_keys_count_over_grpc_too(database: FilePath, tmp_path: FilePath) -> None:
-    copy = tmp_path / "mutant.db"
-    with Store.open(str(database)) as store, store.writing():
-        copy.write_bytes(database.read_bytes())
+    copy = copy_of(database, tmp_path)
     with Store.open(str(copy)) as store:
         key = keys.make(store, "reader")
     port = free_port()

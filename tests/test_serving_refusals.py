@@ -6,7 +6,7 @@ from pathlib import Path as FilePath
 import httpx
 import numpy as np
 import pytest
-from served import PIXELS, PNG, Running, encoded, eventually, grow_two, infer_body, running
+from served import PIXELS, PNG, Running, copy_of, encoded, eventually, grow_two, infer_body, running
 
 from mutant.serving.batching import Queueing
 from mutant.serving.settings import ServeSettings
@@ -29,10 +29,7 @@ def server(database: FilePath):
 @pytest.fixture
 def changing(database: FilePath, tmp_path: FilePath) -> FilePath:
     """A copy of the database that a test may change."""
-    with Store.open(str(database)) as store, store.writing():
-        copy = tmp_path / "mutant.db"
-        copy.write_bytes(database.read_bytes())
-    return copy
+    return copy_of(database, tmp_path)
 
 
 @pytest.mark.parametrize(
