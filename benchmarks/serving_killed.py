@@ -9,10 +9,6 @@ asked until it has its answer, which is compared to the bit. Needs Linux and the
 
 import argparse
 import json
-import os
-import signal
-import socket
-import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -20,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from support.load import Load, infer, run
 from support.many_tasks import SIZE, answers_of, many_tasks
-from support.servers import Server, mutant_serve
+from support.replicas import Killer
+from support.servers import Server, free_port, mutant_serve
 
 IMAGES, TASKS, CLIENTS, REPLICAS = 4, 4, 4, 2
 
@@ -42,10 +39,10 @@ def main() -> None:
             right = [expected[key] for key in asked]
             return run(server.port, requests, CLIENTS, arguments.seconds, lambda i, body: body.endswith(right[i]))
 
-        with mutant_serve(database, "--replicas", str(REPLICAS), "--port", str(_free_port())) as server:
+        with mutant_serve(database, "--replicas", str(REPLICAS), "--port", str(free_port())) as server:
             alive = load(server)
             stop = threading.Event()
-            killer = threading.Thread(target=_kill, args=(server.pid, arguments.every, stop))
+            killer = threading.Thread(target=Killer(server.pid, arguments.every).until, args=(stop, []))
             killer.start()
             killed = load(server)
             stop.set()
@@ -62,30 +59,6 @@ def main() -> None:
         "sent_again": killed.again,
     }
     print(json.dumps(result))
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def _kill(parent: int, every: float, stop: threading.Event) -> None:
-    while not stop.wait(every):
-        for pid in _replicas(parent)[:1]:
-            os.kill(pid, signal.SIGKILL)
-
-
-def _replicas(parent: int) -> list[int]:
-    """Processes of replicas below a process."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
-    rows = [row.split(None, 2) for row in listed.stdout.splitlines()[1:]]
-    parents = {int(row[0]): int(row[1]) for row in rows}
-
-    def below(pid: int) -> bool:
-        return pid == parent or (pid > 1 and pid in parents and below(parents[pid]))
-
-    return [int(row[0]) for row in rows if "ServeReplica:mutant" in row[2] and below(int(row[0]))]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""A soak: mixed load while tasks are added, removed and brought back below the server. No wrong and no lost answer, and
-memory that stays.
+"""A soak: mixed load while tasks are added, removed and brought back below the server, and a replica of it is killed
+again and again. No wrong and no lost answer, and memory that stays.
 
-    .venv/bin/python benchmarks/serving_soak.py [--minutes 10] [--clients 8]
+    .venv/bin/python benchmarks/serving_soak.py [--minutes 10] [--clients 8] [--replicas 2] [--every 45]
 
 Ten minutes beside other work: 117,262 answers, none wrong, none lost, 557 changes of the tasks, memory 403 MiB from
 the first half minute to the last.
 Every answer is compared to the bit with what was computed before. The ratio is memory after the first minute over
-memory at the end; 1 is flat.
+memory at the end, of the server, or of the replica that lives through it all; 1 is flat. A request whose replica was
+killed under it is sent again by the client until it has its answer. Needs Linux; `--replicas` the extra `replicas`.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from support.load import infer, run
 from support.many_tasks import SIZE, add_task, answers_of, many_tasks
-from support.servers import mutant_serve
+from support.replicas import Killer, oldest_bytes
+from support.servers import free_port, mutant_serve
 
 from mutant import backend
 from mutant.storage.removal import remove, undo
@@ -33,6 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--replicas", type=int, default=0, help="copies of the server; 0: one plain process")
+    parser.add_argument("--every", type=float, default=45.0, help="seconds between kills of the youngest replica")
     arguments = parser.parse_args()
     backend.prepare()
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 1, SIZE, SIZE, 3), dtype=np.uint8)
@@ -41,10 +45,14 @@ def main() -> None:
         names = many_tasks(database, TASKS)
         asked = [(name, number) for number in range(IMAGES) for name in names[:-1]]
         expected = answers_of(database, names, images)
-        stop, changes = threading.Event(), [0]
-        with mutant_serve(database, "--refresh", "0.2") as server:
-            changing = threading.Thread(target=_change, args=(database, names[-1], stop, changes))
-            changing.start()
+        stop, changes, killed = threading.Event(), [0], list[int]()
+        options = ["--replicas", str(arguments.replicas), "--port", str(free_port())] if arguments.replicas else []
+        with mutant_serve(database, "--refresh", "0.2", *options) as server:
+            beside = [threading.Thread(target=_change, args=(database, names[-1], stop, changes))]
+            if arguments.replicas:
+                beside.append(threading.Thread(target=Killer(server.pid, arguments.every).until, args=(stop, killed)))
+            for thread in beside:
+                thread.start()
             memory: list[int] = []
             answers = wrong = again = 0
             ends = time.monotonic() + 60 * arguments.minutes
@@ -57,13 +65,12 @@ def main() -> None:
                     lambda index, body: body.endswith(expected[asked[index]]),
                 )
                 answers, wrong, again = answers + len(load.latencies), wrong + load.wrong, again + load.again
-                memory.append(server.resident_bytes)
-                print(
-                    f"{answers:8,} answers, {wrong} wrong, {memory[-1] / 2**20:.0f} MiB, {changes[0]} changes",
-                    flush=True,
-                )
+                memory.append(oldest_bytes(server.pid) if arguments.replicas else server.resident_bytes)
+                print(f"{answers:8,} answers, {wrong} wrong, {again} sent again, {memory[-1] / 2**20:.0f} MiB, "
+                      f"{changes[0]} changes, {len(killed)} killed", flush=True)  # fmt: skip
             stop.set()
-            changing.join()
+            for thread in beside:
+                thread.join()
     early = memory[min(1, len(memory) - 1)]
     result = {
         "name": "memory early in a soak over memory at its end",
@@ -72,8 +79,9 @@ def main() -> None:
         "baseline": "the same server after its first minute",
         "answers": answers,
         "wrong": wrong,
-        "lost": again,
+        "sent_again": again,
         "changes": changes[0],
+        "killed": len(killed),
     }
     print(json.dumps(result))
 

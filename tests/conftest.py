@@ -38,7 +38,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos-points", type=int, default=20, help="strikes of each kind in the chaos tests")
+    parser.addoption(
+        "--chaos-points",
+        type=int,
+        default=20,
+        help="strikes of each kind in the chaos tests, and how often 60 and 30 damaged databases are read",
+    )
     parser.addoption("--chaos-seed", default="0", help="at which moments they come")
 
 

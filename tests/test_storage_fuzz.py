@@ -111,22 +111,17 @@ def check_damaged(directory: FilePath, data: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
-@given(DAMAGE)
-def test_a_damaged_file_is_told(
-    tmp_path_factory: pytest.TempPathFactory, good: FilePath, how: tuple[str, object]
-) -> None:
-    check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *how))
-
-
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(3600)
-@settings(max_examples=1200)
-@given(DAMAGE)
-def test_a_damaged_file_is_told_more_than_a_thousand_times(
-    tmp_path_factory: pytest.TempPathFactory, good: FilePath, how: tuple[str, object]
+def test_a_damaged_file_is_told(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, pytestconfig: pytest.Config
 ) -> None:
-    check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *how))
+    @settings(max_examples=60 * pytestconfig.option.chaos_points)
+    @given(DAMAGE)
+    def told(damaged: tuple[str, object]) -> None:
+        check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *damaged))
+
+    told()
 
 
 VALUES = st.one_of(
@@ -156,22 +151,17 @@ def check_changed(directory: FilePath, good: FilePath, column: str, value: objec
 
 
 @pytest.mark.slow
-@settings(max_examples=25)
-@given(column=st.sampled_from(COLUMNS), value=VALUES)
-def test_a_column_of_other_values_is_told(
-    tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
-) -> None:
-    check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
-
-
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(3600)
-@settings(max_examples=400)
-@given(column=st.sampled_from(COLUMNS), value=VALUES)
-def test_a_column_of_other_values_is_told_hundreds_of_times(
-    tmp_path_factory: pytest.TempPathFactory, good: FilePath, column: str, value: object
+def test_a_column_of_other_values_is_told(
+    tmp_path_factory: pytest.TempPathFactory, good: FilePath, pytestconfig: pytest.Config
 ) -> None:
-    check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
+    @settings(max_examples=30 * pytestconfig.option.chaos_points)
+    @given(column=st.sampled_from(COLUMNS), value=VALUES)
+    def told(column: str, value: object) -> None:
+        check_changed(tmp_path_factory.mktemp("changed"), good, column, value)
+
+    told()
 
 
 def test_parts_in_one_slot_are_told(tmp_path: FilePath, good: FilePath) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,8 +24,20 @@ class Server:
     @property
     def resident_bytes(self) -> int:
         """Bytes of memory that are its own (Linux)."""
-        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="utf-8")
-        return 1024 * sum(int(found) for found in re.findall(r"^Private_\w+: +(\d+)", text, re.M))
+        return private_bytes(self.pid)
+
+
+def private_bytes(pid: int) -> int:
+    """Bytes of memory that no other process shares with this one (Linux)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    return 1024 * sum(int(found) for found in re.findall(r"^Private_\w+: +(\d+)", text, re.M))
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def pinned(core: int) -> list[str]:
