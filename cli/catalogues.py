@@ -210,5 +210,7 @@ def _preset(preset: "Preset", *, default: bool) -> dict[str, Any]:
         "reach": preset.rules.reach,
         "first_children": preset.first_children,
         "halving": preset.halving,
+        "backprop": preset.training.backprop,
+        "groups": preset.training.groups,
         "mutable": list(preset.rules.mutable),
     }

@@ -138,7 +138,8 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
                         signals.arm()
                     watch.heard(event)
 
-                engine = Engine(options.workers, options.ray_address, options.seconds, heard, watch.told, options.cache)
+                workers, address, pipeline = options.workers, options.ray_address, options.pipeline
+                engine = Engine(workers, address, options.seconds, heard, watch.told, options.cache, pipeline)
                 with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
                     return work(system, engine)
         except KeyboardInterrupt:

@@ -133,6 +133,13 @@ class SettingOptions:
         ),
     ] = None
 
+    backprop: Annotated[
+        str | None, _setting("HOW", "How far gradients travel: end-to-end, local, pairwise or N-wise (end-to-end).")
+    ] = None
+    groups: Annotated[int | None, _setting("K", "Groups of blocks among which they do (4, or as many as blocks).")] = (
+        None
+    )
+
     def settings(self) -> "Settings":
         """These options over the file's settings, every value checked."""
         from mutant.search.config import Settings, check, read_settings
@@ -161,6 +168,15 @@ class EngineOptions:
     cache_disk: Annotated[str | None, _engine("SIZE", "Disk of each host for what memory has no room.")] = None
     no_cache: Annotated[
         bool, typer.Option("--no-cache", rich_help_panel=_ENGINE, help="Keep no activations; compute them again.")
+    ] = False
+
+    pipeline: Annotated[
+        bool,
+        typer.Option(
+            "--pipeline",
+            rich_help_panel=_ENGINE,
+            help="Workers share the groups of one child, where --backprop has a window of fewer than all.",
+        ),
     ] = False
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mutant.backprop import END_TO_END
 from mutant.blueprint import Blueprint
 from mutant.component import Arrays, Component
 from mutant.path import Candidate
@@ -15,6 +16,7 @@ class Training:
     `augmented_views`: with augmentation each example has so many fixed views, whose activations are kept like those of
     other images; 0 augments it anew at every visit, and keeps nothing.
     `inherit_trace`: a clone starts with the momentum of its source (µ2Net), else with none (muNet).
+    `backprop` says how far gradients travel back among at most `groups` groups of the suffix (`mutant.backprop`).
     """
 
     examples_per_validation: int = 51_200
@@ -22,6 +24,8 @@ class Training:
     batch: int = 32
     inherit_trace: bool = True
     augmented_views: int = 0
+    backprop: str = END_TO_END
+    groups: int = 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,13 +51,10 @@ def training_program(template: Template) -> Callable[..., Any]:
     Compiled once for all children of a template: what they train, rates, momentum and data are arrays.
     """
     backend.keep_compiled_programs()
-    functions = [place_function(place) for place in template]
+    run = chain_function(template)
 
     def loss(values: Tree, buffers: Tree, modes: jax.Array, x: Any, y: Any, weights: Any) -> jax.Array:
-        for i, (function, own, fixed) in enumerate(zip(functions, values, buffers, strict=True)):
-            x = lax.optimization_barrier(function(modes[i], own, fixed, x))
-        losses = optax.softmax_cross_entropy_with_integer_labels(x, y)
-        return jnp.sum(losses * weights) / jnp.sum(weights)
+        return cross_entropy(run(values, buffers, modes, x), y, weights)
 
     def train(state: State, buffers: Tree, child: Child, chunk: Chunk) -> tuple[State, jax.Array]:
         def step(i: Any, before: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
@@ -71,12 +68,31 @@ def training_program(template: Template) -> Callable[..., Any]:
     return xla.jit(train, donate_argnums=0)
 
 
-def sgd(template: Template, state: State, gradient: Tree, child: Child, rate: jax.Array) -> State:
+def chain_function(template: Template) -> Callable[[Tree, Tree, Any, Any], jax.Array]:
+    """(values, buffers, modes, x) to what the last place of a template emits, with a barrier after each place."""
+    functions = [place_function(place) for place in template]
+
+    def run(values: Tree, buffers: Tree, modes: Any, x: Any) -> jax.Array:
+        for i, (function, own, fixed) in enumerate(zip(functions, values, buffers, strict=True)):
+            x = lax.optimization_barrier(function(modes[i], own, fixed, x))
+        return x
+
+    return run
+
+
+def cross_entropy(logits: jax.Array, y: Any, weights: Any) -> jax.Array:
+    """The weighted average over a batch [B, classes]; y and weights: [B]."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    return jnp.sum(losses * weights) / jnp.sum(weights)
+
+
+def sgd(template: Template, state: State, gradient: Tree, child: Child, rate: jax.Array, norm: Any = None) -> State:
     """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD.
 
-    Only what is trained is touched: what is not has no gradient and keeps its values to the bit.
+    `norm` is the gradient's where it is part of a larger one. Only what is trained is touched: what is not has no
+    gradient and keeps its values to the bit.
     """
-    norm = optax.tree.norm(gradient)
+    norm = optax.tree.norm(gradient) if norm is None else norm
     scale = CLIP_NORM / jnp.maximum(norm, CLIP_NORM)
 
     def clipped(m: jax.Array, g: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ ADAPTER_WIDTHS = (32, 128)
 """Adapters are padded with zeros to the next of these widths; a wider one is trained as it is."""
 FEWEST_CLASSES = 16
 """Heads are padded to the next power of two of classes, and at least to this."""
+CLASSIFIERS = ("head", "auxiliary_head")
 NEVER = -1e9
 """The bias of a class that is padding: its probability, and so its gradient, is exactly 0."""
 
@@ -184,7 +185,7 @@ def padded(spec: Spec, arrays: Arrays, place: Spec, never: float = NEVER) -> Arr
     wide: dict[str, np.ndarray[Any, Any]] = {}
     for name, array in arrays.items():
         edges = [(0, length - had) for length, had in zip(wanted[name], array.shape, strict=True)]
-        fill = never if (spec.kind, name) == ("head", "bias") else 0.0
+        fill = never if name == "bias" and spec.kind in CLASSIFIERS else 0.0
         wide[name] = np.pad(array, edges, constant_values=fill)
     return wide
 

@@ -19,9 +19,12 @@ from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.cost import forward_flops, training_flops
 from mutant.dataset import Dataset, Split
 from mutant.feed import Feed
+from mutant.groups import grouped
+from mutant.interlocking import interlocked, interlocking_program
 from mutant.network import BATCH, Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
+from mutant.pipeline import Crew, Pipeline, StageLost, pipelined, setups
 from mutant.sgd import Child, Chunk, State, training_program
 from mutant.state import Numbers, initial_state, parts_of
 from mutant.template import Fitted, fitted
@@ -31,18 +34,21 @@ ROWS = 16 * BATCH
 """Validation examples that are taken from the prefix at a time."""
 
 
-def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> Outcome:
-    """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds.
+def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None = None) -> Outcome:
+    """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds, or a `crew`.
 
+    A crew holds the groups of a child whose gradients do not travel end to end; without one this process does all.
     A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
     """
     started = time.monotonic()
     try:
-        return _train(assignment, dataset, cache, started)
+        return _train(assignment, dataset, cache, crew, started)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
         return _failed(assignment, "not finite", str(error), started)
+    except StageLost as error:
+        return _failed(assignment, "worker lost", str(error), started)
     except Exception as error:  # the generation goes on without this child, whatever it was
         kind = "out of memory" if "RESOURCE_EXHAUSTED" in str(error) else "error"
         return _failed(assignment, kind, f"{type(error).__name__}: {error}", started)
@@ -70,14 +76,16 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
     return [{name: np.array(array) for name, array in arrays.items()} for arrays in parts]
 
 
-def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float) -> Trained:
+def _train(
+    assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None, started: float
+) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
     state, buffers = initial_state(assignment, suffix)
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting() as compiled, feed.chunks() as chunks:
-        for reached, losses in _visits(assignment, suffix, state, buffers, chunks):
+        for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew):
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
             accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation)
@@ -97,13 +105,38 @@ def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, sta
 
 
 def _visits(
-    assignment: Assignment, suffix: Fitted, state: State, buffers: Tree, chunks: Iterator[tuple[int, Chunk]]
+    assignment: Assignment,
+    suffix: Fitted,
+    start: tuple[State, Tree],
+    chunks: Iterator[tuple[int, Chunk]],
+    crew: Crew | None,
 ) -> Iterator[tuple[State, Sequence[Any]]]:
-    """The state after each validation period and the losses of its steps; the next period uses the state up."""
-    program: Callable[..., tuple[State, Any]] = training_program(suffix.template)
+    """The state after each validation period and the losses of its steps; the next period uses the state up.
+
+    `start` is the state to begin with, and the buffers.
+    """
+    main, buffers = start
+    groups = grouped(suffix, assignment.training)
     settings = assignment.blueprint.hyperparameters
     momentum, nesterov = np.float32(settings.momentum or 0.0), np.bool_(settings.nesterov)
     child = Child(suffix.numbers, suffix.trained, momentum, nesterov)
+    if groups.end_to_end:
+        yield from _on_one_device(training_program(suffix.template), main, buffers, child, chunks)
+    elif crew is not None:
+        yield from pipelined(Pipeline(crew, setups(suffix, groups, main, buffers, child)), chunks)
+    else:
+        program = interlocking_program(suffix.template, groups)
+        for state, losses in _on_one_device(program, interlocked(suffix, groups, main), buffers, child, chunks):
+            yield state.main, losses
+
+
+def _on_one_device(
+    program: Callable[..., tuple[Any, Any]],
+    state: Any,
+    buffers: Tree,
+    child: Child,
+    chunks: Iterator[tuple[int, Chunk]],
+) -> Iterator[tuple[Any, Sequence[Any]]]:
     for _, visit in groupby(chunks, key=itemgetter(0)):
         losses: list[tuple[Any, int]] = []
         for _, chunk in visit:

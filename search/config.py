@@ -1,12 +1,13 @@
 """A run's settings: one frozen value, from a preset, a TOML file and the command line; unknown keys are errors."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any, cast
 
 from mutant.assignment import Training
+from mutant.backprop import MOST_GROUPS, parse_backprop
 from mutant.rules import MutationRules
 from mutant.search.budget import Budget, budget_of, run_budget
 from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
@@ -99,6 +100,8 @@ class Settings:
     mutable: tuple[str, ...] | None = None
     halving: int | None = None
     budget: str | None = None
+    backprop: str | None = None
+    groups: int | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -123,11 +126,16 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "mutation_probability": (0.0, 1.0),
     "reach": (0, 1_000),
     "halving": (0, 1_000),
+    "groups": (1, MOST_GROUPS),
     "seed": (0, 2**63 - 1),
 }
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "preset": tuple(PRESETS),
     "first_children": ("sampled", "each path unmutated"),
+}
+_TEXTS: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "budget": ("40children", lambda text: run_budget(text).text),
+    "backprop": ("pairwise", lambda text: parse_backprop(text).text),
 }
 
 
@@ -171,10 +179,11 @@ def _value(key: str, value: Any, where: str) -> Any:
         return value
     if key == "mutable":
         return _mutable(value, where)
-    if key == "budget":
+    if key in _TEXTS:
+        example, parsed = _TEXTS[key]
         if not isinstance(value, str):
-            raise UserError(f"budget in {where} must be a text such as '40children', not {value!r}.")
-        return run_budget(value).text
+            raise UserError(f"{key} in {where} must be a text such as {example!r}, not {value!r}.")
+        return parsed(value)
     low, high = _BOUNDS[key]
     wanted, words = ((int, float), "a number") if isinstance(low, float) else (int, "a whole number")
     if isinstance(value, bool) or not isinstance(value, wanted):
@@ -251,6 +260,8 @@ def settings_of(config: RunConfig) -> Settings:
         examples_per_validation=training.examples_per_validation,
         batch=training.batch,
         augmented_views=training.augmented_views,
+        backprop=training.backprop,
+        groups=training.groups,
         scale_factor=config.scale.factor,
         compute_factor=config.scale.compute_factor,
         mutation_probability=rules.start,
@@ -270,6 +281,8 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.batch or preset.training.batch,
         preset.rules.inherit_trace,
         preset.training.augmented_views if settings.augmented_views is None else settings.augmented_views,
+        settings.backprop or preset.training.backprop,
+        settings.groups or preset.training.groups,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mutant.activations.homes import home_of
 from mutant.activations.limits import CacheLimits
@@ -13,6 +13,9 @@ from mutant.component import Arrays, Component, Spec
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Candidate, Path
+
+if TYPE_CHECKING:
+    from mutant.pipeline import Crew
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class InProcessEvaluator:
     """Trains one candidate after the other here: for one worker, tests and debugging.
 
     `home` names the directory of the run's activations on this host; without one the cache is this evaluator's own.
+    `crew` holds the groups of a child whose gradients do not travel end to end; without one they are here, too.
     """
 
     def __init__(
@@ -111,14 +115,14 @@ class InProcessEvaluator:
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
+        crew: "Crew | None" = None,
     ) -> None:
         from mutant.activations.cache import ActivationCache
 
+        self._crew = crew
         self.cache = ActivationCache(cache, None if home is None else home_of(home), told)
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        from mutant.train import train
-
         order = trie_order(work)
         for place, index in enumerate(order):
             item = work[index]
@@ -133,7 +137,12 @@ class InProcessEvaluator:
             for after in (work[later] for later in order[place + 1 : place + 2]):
                 if after.dataset == item.dataset:
                     self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
-            yield index, train(item.assignment(components, traces), dataset, self.cache)
+            yield index, self._trained(item.assignment(components, traces), dataset)
+
+    def _trained(self, assignment: Assignment, dataset: Dataset) -> Outcome:
+        from mutant.train import train
+
+        return train(assignment, dataset, self.cache, self._crew)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)

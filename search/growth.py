@@ -37,6 +37,7 @@ class Engine:
 
     `workers` is `auto` or a number; `address` joins a Ray cluster; `budget` in seconds stops new generations after it
     (each segment still gets one). `cache` limits what each host keeps of activations. `told` hears about the crew.
+    `pipeline`: the workers share the groups of one child, which interlocking backpropagation lets work side by side.
     """
 
     workers: str | int = "auto"
@@ -45,6 +46,7 @@ class Engine:
     listener: Listener = silent
     told: Callable[[Crew], None] = field(default=lambda _: None)
     cache: CacheLimits = CacheLimits()
+    pipeline: bool = False
 
 
 @contextmanager
@@ -120,7 +122,12 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
     with run_home(home := home_name(store, run)):
         evaluator = start_evaluator(
-            crew, address=engine.address, cache=engine.cache, home=home, told=lambda text: engine.listener(Notice(text))
+            crew,
+            address=engine.address,
+            cache=engine.cache,
+            home=home,
+            told=lambda text: engine.listener(Notice(text)),
+            pipeline=engine.pipeline,
         )
         with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
             if run.state == "open":

@@ -1,6 +1,6 @@
 """The evaluator on Ray: warm actors of one core each, frozen weights and data shared through the object store.
 
-This is the only file that imports Ray. JAX is imported in the workers alone.
+This is the only file that imports Ray (`ray_stages.py` has it from here). JAX is imported in the workers alone.
 """
 
 import os
@@ -133,9 +133,9 @@ class RayEvaluator:
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = _start(workers, address) if self._owns_ray else None
+        self._watchdog = start_ray(workers, address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
-        self._cores = _cores(workers) if address is None else [None] * workers
+        self._cores = pinned_cores(workers) if address is None else [None] * workers
         self._actors = [self._actor(core) for core in self._cores]
         self._references: dict[Any, Any] = {}
 
@@ -296,7 +296,7 @@ class _Filling:
         return next((item for item in (*running, *self.work) if item.prefix and item.prefix not in busy), None)
 
 
-def _start(workers: int, address: str | None) -> Watchdog | None:
+def start_ray(workers: int, address: str | None) -> Watchdog | None:
     """Start Ray on this machine, quietly and watched over, or join the cluster at `address`, which is its owner's."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -320,7 +320,7 @@ def _start(workers: int, address: str | None) -> Watchdog | None:
     return None
 
 
-def _cores(workers: int) -> list[int | None]:
+def pinned_cores(workers: int) -> list[int | None]:
     """A core for each worker when there are enough, else no pinning."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * workers

@@ -52,15 +52,21 @@ def start_evaluator(
     cache: CacheLimits = CacheLimits(),
     home: str | None = None,
     told: Callable[[str], None] = lambda text: None,
+    pipeline: bool = False,
 ) -> Evaluator:
     """The evaluator for a crew; Ray is imported only for more than one worker or a cluster.
 
+    `pipeline`: the workers share the groups of one child, instead of having a child each.
     `cache` and `home`: how much of activations each host keeps, and the name of its directory for them.
     """
     if crew.workers == 1 and address is None:
         return InProcessEvaluator(cache, home, told)
     if not ray_is_installed():
         raise missing_extra("ray", "ray")
+    if pipeline:
+        from mutant.search.ray_stages import PipelineEvaluator
+
+        return PipelineEvaluator(crew.workers, address=address, cache=cache, home=home, told=told)
     from mutant.search.ray_evaluator import RayEvaluator
 
     return RayEvaluator(crew.workers, address=address, cache=cache, home=home, told=told)

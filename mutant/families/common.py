@@ -115,4 +115,24 @@ class Head(Layer):
         return product(x, self.kernel[...]) + self.bias[...]
 
 
-LAYERS: Mapping[str, type[Layer]] = MappingProxyType({"adapter": Adapter, "head": Head})
+class AuxiliaryHead(Layer):
+    """What a group emits, [B, ..., C], to logits [B, classes]: the average over tokens or space, LayerNorm, Dense.
+
+    Trained beside the path in interlocking backpropagation, and never part of it.
+    """
+
+    initials: ClassVar[Mapping[str, Initial]] = MappingProxyType({"kernel": zeros})
+
+    def __init__(self, spec: Spec, *, rngs: nnx.Rngs) -> None:
+        self.norm = LayerNorm(spec["features_in"], 1e-6)
+        self.kernel = nnx.Param(jnp.zeros((spec["features_in"], spec["classes"])))
+        self.bias = nnx.Param(jnp.zeros(spec["classes"]))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pooled = x.mean(axis=tuple(range(1, x.ndim - 1)))
+        return product(self.norm(pooled), self.kernel[...]) + self.bias[...]
+
+
+LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
+    {"adapter": Adapter, "head": Head, "auxiliary_head": AuxiliaryHead}
+)
