@@ -99,12 +99,9 @@ class Pipeline:
         for hand in self._hands:
             x, loss = hand.call("forward", x, y, weights, returns=2)
             losses.append(loss)
-        slopes: dict[int, Any] = {}
         squares: dict[int, Any] = {}
-        for stage, hand in zip(reversed(self._stages), reversed(self._hands), strict=True):
-            above = [slopes[loss] for loss in stage.from_above]
-            *below, squares[stage.group] = hand.call("backward", rate, *above, returns=len(stage.to_below) + 1)
-            slopes = dict(zip(stage.to_below, below, strict=True))
+        for loss in self._stages[0].groups.losses:
+            self._back(loss, rate, squares)
         done = losses
         for stage, hand in zip(self._stages, self._hands, strict=True):
             if stage.with_others:
@@ -112,6 +109,17 @@ class Pipeline:
                 done = [*hand.call("update", *shared, returns=1), *done]
         self._under_way.append(done)
         return losses
+
+    def _back(self, loss: int, rate: Any, squares: dict[int, Any]) -> None:
+        """Send a loss's gradient down its window; whose weights follow it leaves the squares of its gradient."""
+        slope: list[Any] = []
+        for group in range(loss, self._stages[0].groups.followers(loss)[0] - 1, -1):
+            stage = self._stages[group]
+            follows, goes_on = stage.followed == loss, stage.goes_on(loss)
+            found = self._hands[group].call("backward", loss, rate, *slope, returns=follows + goes_on)
+            slope = [found[0]] if goes_on else []
+            if follows:
+                squares[group] = found[-1]
 
     def losses(self, steps: Sequence[list[Any]]) -> np.ndarray[Any, Any]:
         """The sum of the losses of each of some steps, waited for."""

@@ -1,4 +1,4 @@
-"""One group of a child as a process of its own holds it: weights, momentum and head, a step in three calls."""
+"""One group of a child as a process of its own holds it: weights, momentum and head, a step in a few calls."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -40,21 +40,9 @@ class Setup:
     def places(self) -> Template:
         return self.template[self.groups.place_range(self.group)]
 
-    @property
-    def from_above(self) -> tuple[int, ...]:
-        """The losses whose slopes come from the stage above, bottom first."""
-        return tuple(loss for loss in self.passing if loss > self.group)
-
-    @property
-    def to_below(self) -> tuple[int, ...]:
-        """The losses whose slopes go on to the stage below, bottom first."""
-        return tuple(loss for loss in self.passing if self.groups.followers(loss)[0] < self.group)
-
-    @property
-    def passing(self) -> tuple[int, ...]:
-        """The losses whose gradients come to this group or through it, bottom first."""
-        groups = self.groups
-        return tuple(loss for loss in groups.losses if groups.followers(loss)[0] <= self.group <= loss)
+    def goes_on(self, loss: int) -> bool:
+        """Whether the gradient of a loss that comes here goes on to the stage below."""
+        return self.groups.followers(loss)[0] < self.group
 
     @property
     def followed(self) -> int:
@@ -70,8 +58,8 @@ class Setup:
 class Stage:
     """Computes what `interlocking_program` computes for one group.
 
-    A step is `forward`, then `backward` with the slopes from the stage above, then, where others follow the same loss,
-    `update` with the squares of all their gradients, bottom first.
+    A step is `forward`, then `backward` for each loss that comes here, the lowest first, then, where others follow the
+    same loss, `update` with the squares of all their gradients, bottom first.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -99,33 +87,30 @@ class Stage:
             value, (self._head_slope, self._slope) = _own_loss(spec)(self._head.values[0], emitted, y, weights)
         return np.asarray(emitted), float(value)
 
-    def backward(self, rate: Any, *above: Any) -> Any:
-        """The slopes for the stage below, if any, then the squares of this group's gradient, array by array.
+    def backward(self, loss: int, rate: Any, *slope: Any) -> Any:
+        """The slope of a loss for the stage below, if that is within its window, and the squares of this group's
+        gradient, array by array, if this is the loss that the group follows.
 
-        `above` holds the slopes of `Setup.from_above`; weights that alone follow their loss are moved at once.
+        `slope` comes from the stage above, but for the group's own loss. The loss that is followed is called for last;
+        weights that follow it alone are moved at once.
         """
         setup = self._setup
-        slopes = dict(zip(setup.from_above, above, strict=True))
-        if self._slope is not None:
-            slopes[setup.group] = self._slope
-        below: list[np.ndarray[Any, Any]] = []
-        gradient: Any = None
-        squares: list[Any] = []
-        for loss in setup.passing:
-            slope, follows, goes_on = jnp.asarray(slopes[loss]), loss == setup.followed, loss in setup.to_below
-            own, more, down = _pulled(follows, goes_on)(self._pull, slope)
-            gradient, squares = (own, more) if follows else (gradient, squares)
-            below.extend([np.asarray(down)] if goes_on else [])
+        follows, goes_on = loss == setup.followed, setup.goes_on(loss)
+        at_output = jnp.asarray(slope[0]) if slope else self._slope
+        gradient, squares, below = _pulled(follows, goes_on)(self._pull, at_output)
+        down = np.asarray(below) if goes_on else None  # first of all, since the stage below waits for it
+        if loss == setup.group and self._head is not None:
+            place = auxiliary_place(setup.template, setup.groups, setup.group)
+            self._head = _moved((place,))(self._head, [self._head_slope], self._child, rate, None)
+        if not follows:
+            return down
         self._pull = self._slope = None
         if setup.with_others:
             self._held = gradient, rate
         else:
             self._state = _moved(setup.places)(self._state, gradient, self._child, rate, None)
-        if self._head is not None:
-            place = auxiliary_place(setup.template, setup.groups, setup.group)
-            self._head = _moved((place,))(self._head, [self._head_slope], self._child, rate, None)
         found = [np.asarray(square) for square in squares]
-        return (*below, found) if below else found
+        return (down, found) if goes_on else found
 
     def update(self, *squares: Any) -> None:
         """Move the weights, the gradient clipped with those whose squares are given."""
