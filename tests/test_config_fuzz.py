@@ -23,7 +23,9 @@ JUNK = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from(["mutant", "munet", "sampled", "learning_rate", "1e999", "auto", "", "0", "-1"]),
+    st.sampled_from(
+        ["mutant", "munet", "sampled", "local", "2-wise", "²-wise", "learning_rate", "1e999", "auto", "", "0", "-1"]
+    ),
 )
 
 
@@ -112,7 +114,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
 
 
 SETTABLE = "children generation-size visits validations examples-per-validation batch scale-factor compute-factor"
-OTHERS = "mutation-probability reach halving preset config workers budget ray-address nonsense json"
+OTHERS = "backprop groups mutation-probability reach halving preset config workers budget ray-address nonsense json"
 OPTIONS = st.sampled_from([f"--{name}" for name in f"{SETTABLE} {OTHERS}".split()])
 ARGUMENTS = st.lists(st.tuples(OPTIONS, st.text(max_size=6) | JUNK.map(str)), min_size=1, max_size=3)
 

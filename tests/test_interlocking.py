@@ -1,7 +1,9 @@
 """Interlocking backpropagation: which loss each group follows, against plain autodiff and end-to-end training."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,8 +30,10 @@ from mutant.outcome import Trained
 from mutant.path import adapter_slot, block_slot
 from mutant.pipeline import Here
 from mutant.schedule import learning_rates
+from mutant.search.config import RunConfig, Settings, read_settings, run_config, settings_from
 from mutant.sgd import Child, State, training_program
 from mutant.state import initial_state, starting_arrays
+from mutant.tasks.errors import UserError
 from mutant.template import fitted
 from mutant.train import train
 
@@ -57,6 +61,40 @@ def test_a_window_has_one_name(window: int) -> None:
     assert found.window == window
     assert parse_backprop(found.text) == found
     assert (found.text in NAMED) == (window <= 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "close"),
+    [
+        ("pairwize", "'pairwise'"),
+        ("End-to-end", "'end-to-end'"),
+        ("lokal", "'local'"),
+        ("0-wise", "'local'"),
+        ("1001-wise", "'1000-wise'"),
+        ("n-wise", "'3-wise'"),
+        ("٣-wise", "'3-wise'"),
+        ("", "end-to-end, local, pairwise and N-wise"),
+    ],
+)
+def test_another_word_is_refused_with_the_nearest(text: str, close: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        settings_from({"backprop": text}, where="a test")
+    assert repr(text) in str(refusal.value)
+    assert close in str(refusal.value)
+
+
+def test_the_setting_is_stored_with_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('backprop = "2-wise"\ngroups = 3\n')
+    sizes = {"reference_parameters": 10.0, "reference_flops": 10.0}
+    config = run_config(read_settings(file), ("a",), **sizes)
+    assert (config.training.backprop, config.training.groups) == ("pairwise", 3)
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    usual = run_config(Settings(), ("a",), **sizes).training
+    assert (usual.backprop, usual.groups) == ("end-to-end", 4)
+    old = config.to_dict()
+    del old["training"]["backprop"], old["training"]["groups"]  # a run of a version without them
+    assert RunConfig.from_dict(old).training == replace(config.training, backprop="end-to-end", groups=4)
 
 
 # Groups

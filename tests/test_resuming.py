@@ -88,6 +88,8 @@ def test_a_segment_keeps_its_penalties_to_its_end(stopped: Callable[..., Path]) 
         ("--generation-size", 5, "began with generation-size 2"),
         ("--batch", 5, "began with batch"),
         ("--reach", 3, "began with reach 0"),
+        ("--backprop", "local", "began with backprop end-to-end"),
+        ("--groups", 2, "began with groups 4"),
     ],
 )
 def test_anything_else_is_refused_with_a_reason(
