@@ -45,12 +45,16 @@ class Groups:
 
     def place_range(self, group: int) -> slice:
         """The places of the template that a group consists of."""
-        return slice(self.starts[group], (*self.starts, self.places)[group + 1])
+        return slice(self.starts[group], self.stop(group))
+
+    def stop(self, group: int) -> int:
+        """The place at which the next group begins."""
+        return (*self.starts, self.places)[group + 1]
 
     def followed_places(self, loss: int) -> slice:
         """The places of all groups that follow a loss."""
         groups = self.followers(loss)
-        return slice(self.place_range(groups[0]).start, self.place_range(groups[-1]).stop)
+        return slice(self.starts[groups[0]], self.stop(groups[-1]))
 
 
 def grouped(suffix: Fitted, training: Training) -> Groups:

@@ -31,7 +31,7 @@ class Interlocked(NamedTuple):
 
 def auxiliary_place(template: Template, groups: Groups, loss: int) -> Place:
     """The auxiliary head of a loss: a classifier of the task on what its group emits."""
-    features = template[groups.place_range(loss).stop - 1].spec["features"]
+    features = template[groups.stop(loss) - 1].spec["features"]
     return Place(_auxiliary(features, template[-1].spec["classes"]), (Mode.TRAINED,))
 
 
@@ -86,38 +86,36 @@ Slopes = tuple[dict[int, list[Any]], list[Any]]
 
 def _gradients(template: Template, groups: Groups) -> Callable[..., tuple[list[jax.Array], Slopes]]:
     runs = [chain_function(template[groups.place_range(group)]) for group in range(groups.count)]
+    specs = [auxiliary_place(template, groups, loss).spec for loss in groups.losses[:-1]]
+
+    def forward(main: State, buffers: Tree, modes: Any, x: Any) -> tuple[list[jax.Array], list[Any]]:
+        """What each group emits, and the pullback of its weights and (but for the first) of what it read."""
+        outputs: list[jax.Array] = []
+        pulls: list[Any] = []
+        for group, run in enumerate(runs):
+            here = groups.place_range(group)
+            call, own = partial(_called, run, buffers[here], modes[here]), main.values[here]
+            x, pull = xla.vjp(partial(call, x=x), own) if group == 0 else xla.vjp(call, own, x)
+            outputs.append(x)
+            pulls.append(pull)
+        return outputs, pulls
 
     def gradients(
         state: Interlocked, buffers: Tree, modes: Any, x: Any, y: Any, weights: Any
     ) -> tuple[list[jax.Array], Slopes]:
-        pulls: list[Any] = []
-        outputs: list[Any] = []
-        for group, run in enumerate(runs):
-            here = groups.place_range(group)
-            call = partial(_called, run, buffers[here], modes[here])
-            own = state.main.values[here]
-            emitted, pull = xla.vjp(partial(call, x=x), own) if group == 0 else xla.vjp(call, own, x)
-            pulls.append(pull)
-            outputs.append(emitted)
-            x = emitted
+        outputs, pulls = forward(state.main, buffers, modes, x)
         values: list[jax.Array] = []
         main: dict[int, list[Any]] = {}
         heads: list[Any] = []
-        for loss in groups.losses:
-            if loss == groups.last:
-                value, pull = xla.vjp(lambda logits: cross_entropy(logits, y, weights), outputs[loss])
-                (slope,) = pull(jnp.ones_like(value))
-            else:
-                spec = auxiliary_place(template, groups, loss).spec
-                head = state.heads.values[len(heads)]
-                value, pull = xla.vjp(
-                    lambda own, x, spec=spec: head_loss(spec, own, x, y, weights), head, outputs[loss]
-                )
-                of_head, slope = pull(jnp.ones_like(value))
-                heads.append(of_head)
+        for loss, spec, head in zip(groups.losses[:-1], specs, state.heads.values, strict=True):
+            own_loss = partial(head_loss, spec, y=y, weights=weights)
+            value, (of_head, slope) = xla.value_and_grad(own_loss, argnums=(0, 1))(head, outputs[loss])
             values.append(value)
+            heads.append(of_head)
             main[loss] = _followed(groups, loss, pulls, slope)
-        return values, (main, heads)
+        value, slope = xla.value_and_grad(cross_entropy)(outputs[-1], y, weights)
+        main[groups.last] = _followed(groups, groups.last, pulls, slope)
+        return [*values, value], (main, heads)
 
     return gradients
 

@@ -102,11 +102,11 @@ class Pipeline:
         squares: dict[int, Any] = {}
         for loss in self._stages[0].groups.losses:
             self._back(loss, rate, squares)
-        done = losses
+        done = [*losses, *squares.values()]  # what nobody waited for could fail unheard
         for stage, hand in zip(self._stages, self._hands, strict=True):
             if stage.with_others:
                 shared = [squares[group] for group in stage.groups.followers(stage.followed)]
-                done = [*hand.call("update", *shared, returns=1), *done]
+                done.extend(hand.call("update", *shared, returns=1))
         self._under_way.append(done)
         return losses
 
@@ -128,7 +128,8 @@ class Pipeline:
 
     def state(self) -> State:
         """Values and momentum of all places, bottom first, after every step that was handed out."""
-        self._under_way.clear()
+        while self._under_way:
+            self._crew.values(self._under_way.popleft())
         states: list[State] = self._crew.values([hand.call("state", returns=1)[0] for hand in self._hands])
         return State(
             [place for state in states for place in state.values],

@@ -159,7 +159,11 @@ def _pulled(own: bool, below: bool) -> Callable[[Any, Any], tuple[Any, list[jax.
 @lru_cache(maxsize=1)
 def _norm() -> Callable[[list[Any]], jax.Array]:
     """The root of a sum, in the order of `optax.tree.norm`."""
-    return xla.jit(lambda squares: jnp.sqrt(reduce(operator.add, squares, 0)))
+
+    def norm(squares: list[Any]) -> jax.Array:
+        return jnp.sqrt(reduce(operator.add, squares, 0))
+
+    return xla.jit(norm)
 
 
 @lru_cache(maxsize=1)

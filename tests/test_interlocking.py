@@ -26,12 +26,13 @@ from mutant.groups import Groups, cut, grouped
 from mutant.interlocking import auxiliary_place, interlocked, interlocking_program
 from mutant.mutation import Clone, InsertAdapter, Mutation, NewHead
 from mutant.network import forward
-from mutant.outcome import Trained
+from mutant.outcome import Failed, Trained
 from mutant.path import adapter_slot, block_slot
 from mutant.pipeline import Here
 from mutant.schedule import learning_rates
 from mutant.search.config import RunConfig, Settings, read_settings, run_config, settings_from
 from mutant.sgd import Child, State, training_program
+from mutant.stage import Setup
 from mutant.state import initial_state, starting_arrays
 from mutant.tasks.errors import UserError
 from mutant.template import fitted
@@ -86,11 +87,10 @@ def test_another_word_is_refused_with_the_nearest(text: str, close: str) -> None
 def test_the_setting_is_stored_with_the_run(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('backprop = "2-wise"\ngroups = 3\n')
-    sizes = {"reference_parameters": 10.0, "reference_flops": 10.0}
-    config = run_config(read_settings(file), ("a",), **sizes)
+    config = run_config(read_settings(file), ("a",), reference_parameters=10.0, reference_flops=10.0)
     assert (config.training.backprop, config.training.groups) == ("pairwise", 3)
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    usual = run_config(Settings(), ("a",), **sizes).training
+    usual = run_config(Settings(), ("a",), reference_parameters=10.0, reference_flops=10.0).training
     assert (usual.backprop, usual.groups) == ("end-to-end", 4)
     old = config.to_dict()
     del old["training"]["backprop"], old["training"]["groups"]  # a run of a version without them
@@ -338,6 +338,40 @@ def test_a_child_has_the_same_bytes_with_and_without_a_cache_and_as_a_pipeline(f
         assert other.components.keys() == bare.components.keys()
         assert other.traces.keys() == bare.traces.keys()
         assert other.validations == bare.validations
+
+
+class Failing(Here):
+    """A crew of which one call goes wrong, and tells only those who wait for its future."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def begin(self, setups: Sequence[Setup]) -> Sequence[Any]:
+        self._hands = super().begin(setups)
+        return [self._hands[0], _Broken(self._hands[1], self._method), *self._hands[2:]]
+
+    def values(self, futures: Sequence[Any]) -> list[Any]:
+        for future in futures:
+            if isinstance(future, Exception):
+                raise future
+        return super().values(futures)
+
+
+class _Broken:
+    def __init__(self, hand: Any, method: str) -> None:
+        self._hand, self._method = hand, method
+
+    def call(self, method: str, *arguments: Any, returns: int) -> Sequence[Any]:
+        found = self._hand.call(method, *arguments, returns=returns)
+        return [*found[:-1], MemoryError("no room")] if method == self._method else found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_stage_that_fails_fails_its_child_though_no_other_waits_for_it(method: str) -> None:
+    outcome = train(work(world(), ALL, "local"), stripes(), ActivationCache(), Failing(method))
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.reason) == ("out of memory", "no room")
 
 
 @pytest.mark.slow
