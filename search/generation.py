@@ -12,7 +12,9 @@ from mutant.pool import Pool
 from mutant.position import Position
 from mutant.reproduction import DataDraw, draw_data_hyperparameters, mutate, unmutated
 from mutant.search.config import RunConfig
+from mutant.search.independent import independent_child
 from mutant.search.sampling import other_parents, sample_parent
+from mutant.search.strategies import Strategy, parse_strategy
 
 
 class Lineage(Protocol):
@@ -44,8 +46,11 @@ def plan_generation(
     `given` counts the children that each path already gave in this segment. The data hyperparameters are drawn once,
     from the first child's parent, and shared by the generation (arXiv 2205.12755).
     """
+    strategy, earlier = parse_strategy(config.strategy), sum(given.values())
+    if not strategy.evolves:
+        places = [(position.at(generation=position.generation, child=i), earlier + i) for i in range(size)]
+        return tuple(_independent(pool.root, strategy, config, place, nth, classes) for place, nth in places)
     counts = Counter(given)
-    earlier = sum(given.values())
     children: list[Child] = []
     lines: dict[str, Sequence[Path]] = {}
     data: DataDraw | None = None
@@ -78,6 +83,12 @@ def plan_generation(
         candidate = Candidate(position.task, parent.id, mutations, here.derive("candidate"))
         children.append(Child(candidate, blueprint(ancestry, mutations)))
     return tuple(children)
+
+
+def _independent(root: Path, strategy: Strategy, config: RunConfig, place: Position, nth: int, classes: int) -> Child:
+    mutations = independent_child(root, strategy, config.rules, place, nth=nth, classes=classes)
+    candidate = Candidate(place.task, root.id, mutations, place.derive("candidate"))
+    return Child(candidate, blueprint([root], mutations))
 
 
 def _started(parent: Path, config: RunConfig) -> Path:
