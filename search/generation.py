@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Protocol
 
 from mutant.blueprint import Blueprint, blueprint
@@ -121,16 +122,21 @@ class _First:
 def _first_child(pool: Pool, config: RunConfig, task: str, nth: int) -> _First | None:
     """The first children of a segment that are not sampled.
 
-    muNet clones each other task's best path and the root, newest first. `each path and depth` begins with the root,
-    whole and without some of its top blocks: a new head shows at once what features they give.
+    muNet clones each other task's best path and the root, newest first. `each path and depth` takes these in turn with
+    the root, whole and without some of its top blocks, for at most half of the children: a new head shows at once what
+    features they give.
     """
     if config.first_children == "sampled":
         return None
     others = other_parents(pool, task) if config.cross_task else (pool.root,)
     if config.first_children == "each path unmutated":
         seeds = [_First(path) for path in others]
+    elif pool.of_task(task):
+        seeds = []
     else:
         droppable = min(pool.root.depth - 1, pool.root.depth if config.rules.reach is None else config.rules.reach)
         depths = [_First(pool.root, dropped) for dropped in LADDER if dropped <= droppable]
-        seeds = [] if pool.of_task(task) else [*depths, *(_First(path) for path in others if path.parent is not None)]
+        paths = [_First(path) for path in others if path.parent is not None]
+        turns = [first for pair in zip_longest(depths, paths) for first in pair if first is not None]
+        seeds = turns[: -(-config.children // 2)]
     return seeds[nth] if nth < len(seeds) else None
