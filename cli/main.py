@@ -14,6 +14,7 @@ import typer
 from mutant.cli import (
     ancestry,
     answering,
+    benching,
     catalogues,
     comparing,
     giving,
@@ -77,6 +78,7 @@ for group in (
     catalogues,
     growing,
     comparing,
+    benching,
     listing,
     ancestry,
     reporting,

@@ -4,14 +4,16 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-from mutant.assignment import Training
+from mutant.assignment import HeadStart, Training
 from mutant.backprop import MOST_GROUPS, parse_backprop
-from mutant.rules import MutationRules
+from mutant.hyperparameters import LISTS
+from mutant.rules import CloneRule, MutationRules, ProbabilityRule
 from mutant.search.budget import Budget, budget_of, run_budget
 from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
 from mutant.search.scoring import Scale
+from mutant.search.strategies import EVOLUTION, parse_strategy
 from mutant.tasks.errors import UserError, nearest
 
 
@@ -22,7 +24,8 @@ class RunConfig:
     `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
     `start` holds the hyperparameters that the root's children start from instead of the defaults; `later_scales` the
     penalties that a resumed run was given, each with the first segment that has them; `budget` what all children of
-    the run may take; `halving` the eta of the early stopping of hopeless children (None: off).
+    the run may take; `halving` the eta of the early stopping of hopeless children (None: off); `strategy` what the
+    children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`).
     """
 
     tasks: tuple[str, ...]
@@ -41,6 +44,7 @@ class RunConfig:
     later_scales: tuple[tuple[int, Scale], ...] = ()
     budget: Budget | None = None
     halving: int | None = None
+    strategy: str = EVOLUTION
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -100,6 +104,10 @@ class Settings:
     mutable: tuple[str, ...] | None = None
     halving: int | None = None
     budget: str | None = None
+    strategy: str | None = None
+    probability: ProbabilityRule | None = None
+    clones: CloneRule | None = None
+    head_start: HeadStart | None = None
     backprop: str | None = None
     groups: int | None = None
 
@@ -131,10 +139,14 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "preset": tuple(PRESETS),
-    "first_children": ("sampled", "each path unmutated"),
+    "first_children": get_args(FirstChildren),
+    "clones": get_args(CloneRule),
+    "head_start": get_args(HeadStart),
+    "probability": get_args(ProbabilityRule),
 }
 _TEXTS: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "budget": ("40children", lambda text: run_budget(text).text),
+    "strategy": ("freeze-12", lambda text: parse_strategy(text).text),
     "backprop": ("pairwise", lambda text: parse_backprop(text).text),
 }
 
@@ -196,7 +208,7 @@ def _value(key: str, value: Any, where: str) -> Any:
 
 
 def _mutable(value: Any, where: str) -> tuple[str, ...]:
-    known = (*PRESETS["mu2net-plus"].rules.mutable,)
+    known = (*LISTS, "image_size")
     names: tuple[Any, ...] = tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
     for name in names:
         if name not in known:
@@ -244,6 +256,7 @@ def run_config(
         start=dict(preset.start),
         budget=None if checked.budget is None else run_budget(checked.budget),
         halving=(preset.halving if checked.halving is None else checked.halving) or None,
+        strategy=checked.strategy or EVOLUTION,
     )
 
 
@@ -271,6 +284,10 @@ def settings_of(config: RunConfig) -> Settings:
         mutable=rules.mutable,
         halving=config.halving or 0,
         budget=None if config.budget is None else config.budget.text,
+        strategy=config.strategy,
+        probability=rules.probability,
+        clones=rules.clones,
+        head_start=training.head_start,
     )
 
 
@@ -281,26 +298,31 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.batch or preset.training.batch,
         preset.rules.inherit_trace,
         preset.training.augmented_views if settings.augmented_views is None else settings.augmented_views,
+        settings.head_start or preset.training.head_start,
         settings.backprop or preset.training.backprop,
         settings.groups or preset.training.groups,
     )
 
 
-def _start(probability: float, preset: Preset) -> float:
+def _start(probability: float, rules: MutationRules, preset: str) -> float:
     """A starting probability that the preset's rule can keep: one that evolves must lie within its ordered list."""
-    low, high = preset.rules.probabilities[0], preset.rules.probabilities[-1]
-    if preset.rules.probability != "constant" and not low <= probability <= high:
+    low, high = rules.probabilities[0], rules.probabilities[-1]
+    if rules.probability != "constant" and not low <= probability <= high:
         raise UserError(
-            f"mutation_probability = {probability:g} is out of range: {low:g} to {high:g} with preset {preset.name!r}.",
-            hint="Only preset 'munet' keeps one constant value.",
+            f"mutation_probability = {probability:g} is out of range: {low:g} to {high:g} with preset {preset!r}.",
+            hint="Only preset 'munet' keeps one constant value, or the setting probability = 'constant'.",
         )
     return probability
 
 
 def _rules(settings: Settings, preset: Preset, image_step: int) -> MutationRules:
     rules = replace(preset.rules, image_step=image_step)
+    if settings.probability is not None:
+        rules = replace(rules, probability=settings.probability)
+    if settings.clones is not None:
+        rules = replace(rules, clones=settings.clones)
     if settings.mutation_probability is not None:
-        rules = replace(rules, start=_start(settings.mutation_probability, preset))
+        rules = replace(rules, start=_start(settings.mutation_probability, rules, preset.name))
     if settings.reach is not None:
         rules = replace(rules, reach=settings.reach)
     if settings.mutable is not None:

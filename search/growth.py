@@ -14,6 +14,7 @@ from mutant.search.prediction import Sizes
 from mutant.search.progress import Listener, Notice, silent
 from mutant.search.recorded import recorded_config
 from mutant.search.setup import Search
+from mutant.search.strategies import check_fits, parse_strategy
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
@@ -84,6 +85,7 @@ def begin(
     """
     check_no_open_run(store)
     config = configure(store, tuple(tasks), settings, baseline=baseline)
+    check_fits(parse_strategy(config.strategy), store.root())
     return store.begin_run(config.to_dict(), config.segments, new_tasks=new, images=images)
 
 
@@ -148,8 +150,10 @@ def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
         store.record_event(run.id, "worked off by", {"before": before[-1] if before else None, "now": now})
 
 
-def reload(store: Store, names: Sequence[str]) -> dict[str, LoadedTask]:
-    """The named tasks from their sources again, checked to be what the system learnt from.
+def reload(
+    store: Store, names: Sequence[str], at_hand: Mapping[str, LoadedTask] | None = None
+) -> dict[str, LoadedTask]:
+    """The named tasks, those not `at_hand` from their sources again, checked to be what the system learnt from.
 
     Raises `UserError` when a source has gone or its content has changed.
     """
@@ -157,7 +161,7 @@ def reload(store: Store, names: Sequence[str]) -> dict[str, LoadedTask]:
     for name in dict.fromkeys(names):
         known = store.task(name)
         try:
-            task = load(known.uri, name=name)
+            task = (at_hand or {}).get(name) or load(known.uri, name=name)
         except UserError as error:
             hint = f"Put its source back, or give an unfinished run up: mutant abandon. {error.hint or ''}".rstrip()
             raise UserError(f"Task {name!r}: {error.message}", hint=hint) from error

@@ -136,6 +136,19 @@ class System:
         check_no_open_run(self.store)
         self._refuse_known([name or default_name(parse(uri).resolved()) for uri in wanted])
         tasks = [_load(uri, name) for uri in wanted]
+        return self.add_loaded(tasks, settings=settings, engine=engine, baseline=baseline)
+
+    def add_loaded(
+        self,
+        tasks: Sequence[LoadedTask],
+        *,
+        settings: Settings = Settings(),
+        engine: Engine = Engine(),
+        baseline: bool = True,
+    ) -> tuple[TaskSummary, ...]:
+        """`add`, for tasks that are at hand already."""
+        check_no_open_run(self.store)
+        self._refuse_known([task.task.name for task in tasks])
         loaded = {task.task.name: task for task in tasks}
         if len(loaded) != len(tasks):
             raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
@@ -157,16 +170,23 @@ class System:
         with leased(self.store, "mutant evolve", engine.listener):
             return self._work_off(begin(self.store, names, settings), loaded, engine)
 
-    def resume(self, *, settings: Settings = Settings(), engine: Engine = Engine()) -> tuple[TaskSummary, ...]:
+    def resume(
+        self,
+        *,
+        settings: Settings = Settings(),
+        engine: Engine = Engine(),
+        at_hand: Mapping[str, LoadedTask] | None = None,
+    ) -> tuple[TaskSummary, ...]:
         """Go on with the unfinished run at its first open position, as if nothing had happened.
 
-        Of the `settings` only the penalties may differ from the run's own, and they hold from the first segment that
-        has not begun. Raises `UserError` for others.
+        The tasks are read from their sources again, but for those `at_hand` by name. Of the `settings` only the
+        penalties may differ from the run's own, and they hold from the first segment that has not begun. Raises
+        `UserError` for others.
         """
         run = self.store.unfinished_run()
         if run is None:
             raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
-        loaded = reload(self.store, [segment.task for segment in run.segments])
+        loaded = reload(self.store, [segment.task for segment in run.segments], at_hand)
         with leased(self.store, "mutant resume", engine.listener):
             run = changed(self.store, self.store.run(run.id), check(settings))
             return self._work_off(run, loaded, engine)

@@ -27,8 +27,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # What starts a process, a terminal or a server for nearly every test. Together with the tests on PostgreSQL they would
 # take the quick run over its two minutes; the full run has them all.
 SLOW_FILES = {
-    "test_blobs_loose", "test_blobs_objects", "test_cli_bad_input", "test_cli_progress", "test_serve_command",
-    "test_serving_engine", "test_storage_faults", "test_verify",
+    "test_bench", "test_blobs_loose", "test_blobs_objects", "test_cli_bad_input", "test_cli_progress",
+    "test_serve_command", "test_serving_engine", "test_storage_faults", "test_verify",
 }  # fmt: skip
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}

@@ -109,12 +109,16 @@ def value(preset: Preset, key: str) -> str:
     match key:
         case "first_children":
             return preset.first_children
+        case "clones":
+            return preset.rules.clones
         case "mutation_probability":
             return f"{preset.rules.start} ({preset.rules.probability})"
         case "reach":
             return "all" if preset.rules.reach is None else str(preset.rules.reach)
         case "validations" | "examples_per_validation" | "batch" | "augmented_views":
             return f"{getattr(preset.training, key):,}"
+        case "head_start":
+            return preset.training.head_start
         case "halving":
             return str(preset.halving) if preset.halving else "0 (off)"
         case "always cloned":
@@ -129,7 +133,8 @@ def value(preset: Preset, key: str) -> str:
 
 PRESET_KEYS = (
     "children", "generation_size", "visits", "examples_per_validation", "validations", "batch",
-    "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "halving",
+    "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "clones",
+    "head_start", "halving",
     "always cloned", "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 

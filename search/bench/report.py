@@ -1,0 +1,160 @@
+"""The report of a benchmark, as Markdown and as one HTML file, with its pictures."""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mutant.search.bench.summary import Comparison, MethodSummary, Spread, compared, summarize
+from mutant.search.drawing import count
+from mutant.search.presets import PRESETS
+from mutant.storage.results import CellResult
+from mutant.tasks.errors import UserError, missing_extra
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+def write_report(cells: Sequence[CellResult], settings: Mapping[str, str], directory: Path) -> tuple[Path, ...]:
+    """Write report.md, report.html and the pictures beside them; the files. Equal results give equal bytes.
+
+    Raises `UserError` when there is nothing to report, `MissingExtra` without matplotlib.
+    """
+    if not cells:
+        raise UserError("No method is finished yet, so there is nothing to report.")
+    try:
+        from mutant.search.bench.drawing import draw_sizes, draw_tasks
+    except ImportError:
+        raise missing_extra("matplotlib", "plot") from None
+    from mutant.search.drawing import save
+
+    methods = summarize(cells)
+    title = f"Benchmark {settings.get('suite', '')}"
+    sizes = save(draw_sizes(f"{title}: accuracy against size", methods), directory / "sizes.svg")
+    tasks = save(draw_tasks(f"{title}: task by task", methods, shown(methods)), directory / "tasks.svg")
+    markdown, page = directory / "report.md", directory / "report.html"
+    _write(markdown, as_markdown(title, methods, settings))
+    _write(page, as_html(title, methods, settings, [sizes, tasks]))
+    return markdown, page, sizes, tasks
+
+
+def shown(methods: Sequence[MethodSummary]) -> list[str]:
+    """The methods whose tasks are drawn: the searches, and of the others the best of each kind."""
+    searches = [one.name for one in methods if one.group == "search"]
+    best = [next((one.name for one in methods if one.group == group), None) for group in ("baseline", "witness")]
+    full = [one.name for one in methods if one.name in ("full", "head")]
+    return list(dict.fromkeys([*searches, *(name for name in best if name is not None), *full]))
+
+
+def comparisons(methods: Sequence[MethodSummary]) -> list[Comparison]:
+    """Every search, and every ablation, against the best baseline."""
+    groups = ("search", "ablation", "scale")
+    return [found for one in methods if one.group in groups and (found := compared(methods, one.name)) is not None]
+
+
+def sentence(found: Comparison) -> str:
+    """A comparison in words."""
+    more, saved = ("more" if found.points >= 0 else "less"), found.parameters_saved
+    size = f"{abs(100 * saved):.0f}% {'fewer' if saved >= 0 else 'more'} accounted parameters per task"
+    return (
+        f"{found.search} against {found.baseline}, the best baseline: {abs(found.points):.2f} points {more} average "
+        f"accuracy, {size}, {found.device_time:.2f} of its device time; better on {found.wins} of {found.tasks} tasks."
+    )
+
+
+def overview(methods: Sequence[MethodSummary]) -> Table:
+    """A row for every method."""
+    header = (
+        "method", "kind", "repeats", "test accuracy", "parameters per task", "all parameters", "FLOPs per image",
+        "device time", "training FLOPs", "children", "energy",
+    )  # fmt: skip
+    rows = [
+        (
+            one.name,
+            one.group,
+            str(one.repeats),
+            accuracy(one.accuracy),
+            count(one.accounted.mean),
+            count(one.total_parameters.mean),
+            f"{one.flops.mean / 1e6:,.0f} M",
+            f"{one.device_seconds.mean:,.0f} s",
+            f"{one.training_flops.mean / 1e12:,.1f} T",
+            f"{one.children.mean:,.0f}",
+            "–" if one.energy is None else f"{one.energy.mean / 1000:,.1f} kJ",
+        )
+        for one in methods
+    ]
+    return header, rows
+
+
+def by_task(methods: Sequence[MethodSummary]) -> Table:
+    """A row for every task, a column for every method."""
+    tasks = dict.fromkeys(task for one in methods for task in one.by_task)
+    rows = [(task, *(accuracy(one.by_task[task]) if task in one.by_task else "–" for one in methods)) for task in tasks]
+    return ("task", *(one.name for one in methods)), rows
+
+
+def accuracy(spread: Spread) -> str:
+    """
+    >>> accuracy(Spread(0.8123, 0.01)), accuracy(Spread(0.5))
+    ('81.23 ± 1.00', '50.00')
+    """
+    mean = f"{100 * spread.mean:.2f}"
+    return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.2f}"
+
+
+def as_markdown(title: str, methods: Sequence[MethodSummary], settings: Mapping[str, str]) -> str:
+    lines = [f"# {title}", "", _setting_words(settings), ""]
+    lines += [f"- {sentence(found)}" for found in comparisons(methods)]
+    lines += ["", "## Methods", "", *_pipes(overview(methods)), "", "![Accuracy against size](sizes.svg)", ""]
+    lines += ["## Tasks", "", "Test accuracy, %.", "", *_pipes(by_task(methods)), "", "![Task by task](tasks.svg)", ""]
+    return "\n".join(lines)
+
+
+def as_html(title: str, methods: Sequence[MethodSummary], settings: Mapping[str, str], pictures: Sequence[Path]) -> str:
+    told = "".join(f"<li>{html.escape(sentence(found))}</li>" for found in comparisons(methods))
+    drawn = [picture.read_text(encoding="utf-8") for picture in pictures]
+    svg = [f"<figure>{text[text.index('<svg') :]}</figure>" for text in drawn]
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        f"<style>{_STYLE}</style><main><h1>{html.escape(title)}</h1><p>{html.escape(_setting_words(settings))}</p>"
+        f"<ul>{told}</ul><h2>Methods</h2>{_rows(overview(methods))}{svg[0]}"
+        f"<h2>Tasks</h2><p>Test accuracy, %.</p>{_rows(by_task(methods))}{svg[1]}</main></html>\n"
+    )
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;color:#22262b;background:#fff;margin:0}main{max-width:72rem;margin:auto;"
+    "padding:1.5rem}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    "th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #e4e7ea;white-space:nowrap}"
+    "th:first-child,td:first-child{text-align:left}figure{margin:1.5rem 0}svg{max-width:100%;height:auto}"
+)
+
+
+def _setting_words(settings: Mapping[str, str]) -> str:
+    preset = settings.get("preset", "None")
+    named = preset if preset in PRESETS else "mutant"
+    return (
+        f"Root {settings.get('root')}, images of {settings.get('image_size')} pixels, a budget of "
+        f"{settings.get('budget')} per task, preset {named}, tasks: {settings.get('tasks')}."
+    )
+
+
+def _pipes(table: Table) -> list[str]:
+    header, rows = table
+    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)]
+
+
+def _rows(table: Table) -> str:
+    header, rows = table
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        beside = file.with_name(f".{file.name}.part")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)
+    except OSError as error:
+        raise UserError(f"Cannot write '{file}': {error.strerror or error}.") from error

@@ -1,0 +1,220 @@
+"""Working a benchmark off: a system for every method and repeat, grown over all tasks, resumed where it stopped."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+
+import numpy as np
+
+from mutant.pool import accounted_parameters
+from mutant.position import derive
+from mutant.search.bench.energy import Meter
+from mutant.search.bench.logistic import logistic_results
+from mutant.search.bench.methods import LOGISTIC, Method
+from mutant.search.config import Settings
+from mutant.search.growth import Engine
+from mutant.search.progress import Listener, silent
+from mutant.search.suites.suite import Suite
+from mutant.search.system import System
+from mutant.storage.digest import digest
+from mutant.storage.matrix import TEST
+from mutant.storage.records import CandidateRecord
+from mutant.storage.results import CellResult, Results, TaskResult
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
+from mutant.tasks.load import LoadedTask, load
+
+MOST_CHILDREN = 48
+"""Children of a segment, at most, where the budget is not counted in children and the suite says nothing else: cheap
+ones could be trained without end, and a search among so many gains little from more."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one repeat; the repeat is the seed of its run."""
+
+    method: Method
+    repeat: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.method.name}-{self.repeat}.db"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A suite with what it is worked off by. `directory` holds the results and a system for every cell."""
+
+    suite: Suite
+    methods: tuple[Method, ...]
+    repeats: int
+    directory: FilePath
+    file: FilePath | None = None
+    """The root's weights, where they are not to be fetched."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, the first repeat of every method before the second of one."""
+        return tuple(Cell(method, repeat) for repeat in range(self.repeats) for method in self.methods)
+
+    def settings(self) -> Mapping[str, str]:
+        """What decides the results, as texts by name; more methods and repeats may come later."""
+        suite = self.suite
+        return {
+            "suite": suite.name,
+            "root": suite.root,
+            "image_size": str(suite.image_size),
+            "blocks": str(suite.blocks),
+            "budget": suite.budget,
+            "preset": str(suite.preset),
+            "settings": repr(sorted(suite.settings.given().items())),
+            "tasks": ", ".join(suite.tasks),
+        }
+
+
+Began = Callable[[Cell, int, int], None]
+"""Hears that a cell begins: its number from 0, of how many."""
+
+
+def run_bench(
+    bench: Bench, engine: Engine, began: Began = lambda cell, number, of: None, listener: Listener = silent
+) -> None:
+    """Every cell that has no result yet, each one resumed where it was stopped.
+
+    Raises `UserError` for a directory in which another benchmark lies.
+    """
+    results = open_results(bench)
+    try:
+        done = {(cell.method, cell.repeat) for cell in results.cells()}
+        waiting = [cell for cell in bench.cells if (cell.method.name, cell.repeat) not in done]
+        if not waiting:
+            return
+        loaded = {name: load(uri, name=name) for name, uri in bench.suite.tasks.items()}
+        for cell in waiting:
+            began(cell, bench.cells.index(cell), len(bench.cells))
+            results.record(_run_cell(bench, cell, loaded, replace(engine, listener=listener)))
+    finally:
+        results.close()
+
+
+def open_results(bench: Bench) -> Results:
+    """The results in the benchmark's directory, which is made. Raises `UserError` where it holds those of another."""
+    bench.directory.mkdir(parents=True, exist_ok=True)
+    results = Results.open(bench.directory / "results.db")
+    results.begin(bench.settings())
+    for name, value in results.settings().items():
+        now = bench.settings().get(name)
+        if now != value:
+            results.close()
+            raise UserError(
+                f"'{bench.directory}' holds a benchmark with {name} {value}, not {now}.",
+                hint="Name another directory: --dir DIR",
+            )
+    return results
+
+
+def _run_cell(bench: Bench, cell: Cell, loaded: Mapping[str, LoadedTask], engine: Engine) -> CellResult:
+    began, meter = time.monotonic(), Meter.read()
+    with _system(bench, cell) as system:
+        fresh = not system.store.tasks()
+        if cell.method.name == LOGISTIC:
+            tasks = logistic_results(system, [loaded[name] for name in bench.suite.tasks], cell.repeat)
+            total = system.store.root().n_parameters
+        else:
+            _grow(bench, cell, system, loaded, engine)
+            tasks, total = results_of(system, cell), _total_parameters(system.store)
+        after = Meter.read()
+        known = fresh and meter is not None and after is not None
+        return CellResult(
+            cell.method.name,
+            cell.repeat,
+            cell.method.group,
+            total,
+            digest(system.store),
+            time.monotonic() - began,
+            after.joules_since(meter) if known and after and meter else None,
+            tuple(tasks),
+        )
+
+
+def _system(bench: Bench, cell: Cell) -> System:
+    folder, suite = bench.directory / "systems", bench.suite
+    folder.mkdir(exist_ok=True)
+    file = folder / cell.file
+    if file.exists():
+        return System.open(file)
+    return System.create(
+        file, root=suite.root, blocks=suite.blocks, image_size=suite.image_size, seed=cell.repeat, file=bench.file
+    )
+
+
+def _grow(bench: Bench, cell: Cell, system: System, loaded: Mapping[str, LoadedTask], engine: Engine) -> None:
+    if not system.store.tasks():
+        settings = run_settings(bench.suite, cell)
+        tasks = [loaded[name] for name in order(tuple(bench.suite.tasks), cell)]
+        system.add_loaded(tasks, settings=settings, engine=engine, baseline=False)
+    elif system.store.unfinished_run() is not None:
+        system.resume(engine=engine, at_hand=loaded)
+
+
+def run_settings(suite: Suite, cell: Cell) -> Settings:
+    """The settings of a cell's run: the method's over the suite's, at the suite's budget, the repeat as the seed."""
+    budget = suite.run_budget
+    settings = cell.method.settings.over(suite.settings)
+    most = int(budget.amount) if budget.unit == "children" else settings.children or MOST_CHILDREN
+    preset = settings.preset or suite.preset
+    return replace(settings, preset=preset, budget=budget.text, seed=cell.repeat, children=most)
+
+
+def order(tasks: Sequence[str], cell: Cell) -> Sequence[str]:
+    """The order in which a cell's tasks come."""
+    if not cell.method.shuffled:
+        return tasks
+    drawn: list[int] = np.random.default_rng(derive(cell.repeat, "order of tasks")).permutation(len(tasks)).tolist()
+    return [tasks[i] for i in drawn]
+
+
+def results_of(system: System, cell: Cell) -> list[TaskResult]:
+    """What every task of a finished system reached, and what it took."""
+    store = system.store
+    pool, tested = store.pool(), {e.path: e for e in store.evaluations() if e.split == TEST}
+    found: list[TaskResult] = []
+    for place, task in enumerate(store.tasks()):
+        path = system.best(task.name)
+        records = _records(store, task.name)
+        costs = [record.cost for record in records]
+        found.append(
+            TaskResult(
+                method=cell.method.name,
+                repeat=cell.repeat,
+                task=task.name,
+                place=place,
+                validation_accuracy=path.quality,
+                test_accuracy=tested[path.id].accuracy,
+                test_examples=tested[path.id].examples,
+                accounted_parameters=accounted_parameters(path.parts, task.name, pool),
+                n_parameters=path.n_parameters,
+                flops_per_example=path.flops,
+                children=len(records),
+                failed=sum(record.state == "FAILED" for record in records),
+                examples=sum(cost.examples for cost in costs),
+                flops=sum(cost.flops for cost in costs),
+                device_seconds=sum(cost.on_device for cost in costs),
+                seconds=sum(cost.seconds for cost in costs),
+                path=path.id,
+                hyperparameters=path.hyperparameters.to_dict(),
+            )
+        )
+    return found
+
+
+def _records(store: Store, task: str) -> list[CandidateRecord]:
+    segments = [segment for run in store.runs() for segment in run.segments if segment.task == task]
+    return [record for segment in segments for record in store.candidates(segment.key)]
+
+
+def _total_parameters(store: Store) -> int:
+    """Parameters of all components that answer for a task, each counted once."""
+    parts = {part.digest: part.n_parameters for path in store.pool().paths for part in path.parts}
+    return sum(parts.values())

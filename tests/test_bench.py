@@ -1,0 +1,221 @@
+"""`mutant bench`: methods side by side at one budget, resumed where it stopped, and what is told of them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_calls import call, done, refused
+from growing import Saboteur, digits_file
+
+from mutant.search.bench.energy import Meter
+from mutant.search.bench.methods import method
+from mutant.search.bench.report import write_report
+from mutant.search.bench.running import Cell, order
+from mutant.search.bench.summary import compared, summarize
+from mutant.storage.results import CellResult, Results, TaskResult
+from mutant.tasks.errors import UserError
+
+METHODS = ("evolution", "two-visits", "random", "full", "freeze-1", "adapters-8", "head", "logistic")
+
+
+def suite_file(directory: Path) -> Path:
+    tasks = {name: digits_file(directory, classes) for name, classes in {"low": (0, 1, 2), "high": (7, 8, 9)}.items()}
+    lines = [
+        'root = "random:vit-ti16"', "image_size = 16", "blocks = 2", 'budget = "4children"',
+        f"methods = {list(METHODS)}", "[settings]", "generation_size = 2", "validations = 1",
+        "examples_per_validation = 32", "batch = 16", "[tasks]",
+        *(f'{name} = "arrays:{file}"' for name, file in tasks.items()),
+    ]  # fmt: skip
+    file = directory / "small.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return suite_file(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("finished") / "bench"
+    done("bench", suite, "--dir", directory, "--workers", 1)
+    return directory
+
+
+def cells_of(directory: Path) -> dict[tuple[str, int], CellResult]:
+    results = Results.open(directory / "results.db")
+    try:
+        return {(cell.method, cell.repeat): cell for cell in results.cells()}
+    finally:
+        results.close()
+
+
+def test_every_method_is_measured_on_every_task_at_the_budget(finished: Path) -> None:
+    cells = cells_of(finished)
+    assert {name for name, _ in cells} == set(METHODS)
+    for (name, _), cell in cells.items():
+        assert [task.task for task in cell.tasks] == ["low", "high"]
+        for task in cell.tasks:
+            assert 0 <= task.test_accuracy <= 1
+            assert task.test_examples > 0
+            if name != "logistic":
+                assert (task.children, task.failed) == (4, 0)
+                assert task.flops > 0
+                assert task.device_seconds > 0
+    full, head, freeze = (cells[name, 0] for name in ("full", "head", "freeze-1"))
+    assert full.total_parameters == sum(task.n_parameters for task in full.tasks)
+    for narrow in (head, freeze):
+        accounted = [task.accounted_parameters for task in narrow.tasks]
+        assert sum(accounted) == pytest.approx(narrow.total_parameters)
+        assert max(accounted) < min(task.accounted_parameters for task in full.tasks)
+
+
+def test_the_report_tells_the_results(finished: Path) -> None:
+    markdown = (finished / "report.md").read_text(encoding="utf-8")
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    for (name, _), cell in cells_of(finished).items():
+        average = sum(task.test_accuracy for task in cell.tasks) / 2
+        assert re.search(rf"^\| {name} \|.* \| {100 * average:.2f} \|", markdown, re.MULTILINE)
+        assert f"<td>{100 * average:.2f}</td>" in page
+    assert "the best baseline" in markdown
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+
+
+def test_interrupted_and_resumed_is_undisturbed(
+    suite: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fail in (2, 11, 3):
+        with monkeypatch.context() as patch:
+            saboteur = Saboteur({fail: KeyboardInterrupt()})
+            patch.setattr("mutant.search.workers.InProcessEvaluator", lambda *_, one=saboteur: one)
+            called = call("bench", suite, "--dir", tmp_path / "bench", "--workers", 1)
+            assert called.code == 130
+            assert "same command" in called.err
+    done("bench", suite, "--dir", tmp_path / "bench", "--workers", 1)
+    before, after = cells_of(finished), cells_of(tmp_path / "bench")
+    assert {key: cell.digest for key, cell in after.items()} == {key: cell.digest for key, cell in before.items()}
+    accuracies = {key: [t.test_accuracy for t in cell.tasks] for key, cell in after.items()}
+    assert accuracies == {key: [t.test_accuracy for t in cell.tasks] for key, cell in before.items()}
+
+
+def test_repeats_and_methods_are_added_to_what_is_there(suite: Path, tmp_path: Path) -> None:
+    arguments = ("bench", suite, "--dir", tmp_path / "b", "--workers", 1, "--json", "--methods")
+    (one,) = done(*arguments, "head").json
+    assert (one["name"], one["repeats"], one["accuracy"]["deviation"]) == ("head", 1, None)
+    two = done(*arguments, "head,shuffled", "--repeats", 2)
+    assert "repeat 0" not in two.err.replace("shuffled, repeat 0", "")
+    assert {(m["name"], m["repeats"]) for m in two.json} == {("head", 2), ("shuffled", 2)}
+    assert cells_of(tmp_path / "b")["head", 0].digest != cells_of(tmp_path / "b")["head", 1].digest
+
+
+def test_another_benchmark_in_the_directory_is_refused(suite: Path, finished: Path) -> None:
+    told = refused("bench", suite, "--dir", finished, "--budget", "5children")
+    assert "budget 4children, not 5children" in told
+    assert "not munet" not in refused("bench", suite, "--dir", finished, "--preset", "munte")
+    assert "--dir" in refused("bench", suite, "--dir", finished, "--preset", "munet")
+
+
+def test_bad_input_is_told(suite: Path, tmp_path: Path) -> None:
+    assert "'samples'" in refused("bench", "sampels")
+    assert "'full'" in refused("bench", suite, "--dir", tmp_path / "b", "--methods", "ful")
+    assert "names none" in refused("bench", suite, "--dir", tmp_path / "b", "--methods", ",")
+    assert "no budget" in refused("bench", suite, "--dir", tmp_path / "b", "--budget", "much")
+    assert "4 blocks" not in refused("bench", suite, "--dir", tmp_path / "b", "--methods", "freeze-9", "--workers", 1)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert "not a directory" in refused("bench", suite, "--dir", tmp_path / "file")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "results.db").write_text("no database at all " * 100, encoding="utf-8")
+    assert "--dir" in refused("bench", suite, "--dir", tmp_path / "c")
+
+
+def test_the_suites_are_listed() -> None:
+    assert {one["suite"] for one in done("bench", "--json").json} >= {"samples", "decathlon-mini"}
+    assert "mutant bench SUITE" in done("bench").out
+
+
+def test_tasks_are_shuffled_by_the_repeat() -> None:
+    names = [f"t{i}" for i in range(8)]
+    orders = [tuple(order(names, Cell(method("shuffled"), repeat))) for repeat in range(3)]
+    assert len(set(orders)) == 3
+    assert all(sorted(one) == names for one in orders)
+    assert order(names, Cell(method("evolution"), 1)) == names
+
+
+def result(name: str, repeat: int, group: str, accuracies: list[float], accounted: float, seconds: float) -> CellResult:
+    tasks = [
+        TaskResult(name, repeat, f"t{i}", i, a, a, 10, accounted, 10, 5.0, 4, 0, 10, 3.0, seconds, seconds, "p")
+        for i, a in enumerate(accuracies)
+    ]
+    return CellResult(name, repeat, group, 100, "d", 1.0, None, tuple(tasks))
+
+
+def test_the_summary_is_counted_by_hand() -> None:
+    cells = [
+        result("evolution", 0, "search", [0.8, 0.6], 40.0, 2.0),
+        result("evolution", 1, "search", [0.9, 0.7], 60.0, 2.0),
+        result("full", 0, "baseline", [0.7, 0.7], 100.0, 4.0),
+        result("head", 0, "baseline", [0.5, 0.5], 10.0, 1.0),
+        result("logistic", 0, "witness", [1.0, 1.0], 10.0, 1.0),
+    ]
+    methods = {one.name: one for one in summarize(cells)}
+    evolution = methods["evolution"]
+    assert evolution.accuracy.mean == pytest.approx(0.75)
+    assert evolution.accuracy.deviation == pytest.approx(0.0707, abs=1e-4)
+    assert evolution.by_task["t0"].mean == pytest.approx(0.85)
+    assert evolution.accounted.mean == 50.0
+    assert evolution.device_seconds.mean == 4.0
+    found = compared(tuple(methods.values()), "evolution")
+    assert found is not None
+    assert found.baseline == "full"
+    assert found.points == pytest.approx(5.0)
+    assert found.parameters_saved == pytest.approx(0.5)
+    assert found.device_time == pytest.approx(0.5)
+    assert (found.wins, found.tasks) == (1, 2)
+    assert found.as_the_paper
+
+
+def test_equal_results_give_equal_reports(tmp_path: Path) -> None:
+    cells = [result("evolution", 0, "search", [0.8], 4e5, 2.0), result("full", 0, "baseline", [0.7], 4e6, 2.0)]
+    files: list[list[bytes]] = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        files.append([file.read_bytes() for file in write_report(cells, {"suite": "s"}, tmp_path / name)])
+    assert files[0] == files[1]
+    with pytest.raises(UserError, match="nothing to report"):
+        write_report([], {}, tmp_path)
+
+
+def test_energy_is_read_where_the_machine_tells_it(tmp_path: Path) -> None:
+    def write(zone: str, **values: int) -> None:
+        (tmp_path / zone).mkdir(exist_ok=True)
+        for name, value in values.items():
+            (tmp_path / zone / name).write_text(f"{value}\n", encoding="ascii")
+
+    assert Meter.read(tmp_path) is None
+    write("intel-rapl:0", energy_uj=900, max_energy_range_uj=1000)
+    write("intel-rapl:0:0", energy_uj=5, max_energy_range_uj=1000)  # part of the package
+    write("intel-rapl:1", energy_uj=10, max_energy_range_uj=1000)
+    before = Meter.read(tmp_path)
+    write("intel-rapl:0", energy_uj=100)  # it began again
+    write("intel-rapl:1", energy_uj=30)
+    after = Meter.read(tmp_path)
+    assert before is not None
+    assert after is not None
+    assert after.joules_since(before) == pytest.approx((200 + 20) / 1e6)
+    write("intel-rapl:1", energy_uj=0)
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("?", encoding="ascii")
+    assert Meter.read(tmp_path) is None
+
+
+def test_a_cell_is_kept_with_all_its_tasks_or_not_at_all(tmp_path: Path) -> None:
+    results = Results.open(tmp_path / "results.db")
+    cell = result("full", 0, "baseline", [0.5, 0.6], 10.0, 1.0)
+    twice: Any = CellResult("head", 0, "baseline", 1, "d", 1.0, None, (cell.tasks[0], cell.tasks[0]))
+    results.record(cell)
+    with pytest.raises(Exception, match="UNIQUE"):
+        results.record(twice)
+    assert list(results.cells()) == [cell]
+    results.close()
