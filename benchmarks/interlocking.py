@@ -14,7 +14,8 @@ of its own could (`support/clocked.py`), since this machine has fewer cores than
 Ray actors and `wall` the one device, both by the wall clock, which other work on the machine disturbs. Each pipeline
 must end with the bytes of the one device.
 
-The ratio is the step of end-to-end training on one device over that of the pairwise pipeline.
+The ratio is the step of end-to-end training on one device over that of the pairwise pipeline. Four groups in windows of
+two allow 2 at most, since the two that follow the true loss do half of the work in turn; the goal is that limit.
 """
 
 import argparse
