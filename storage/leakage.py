@@ -47,7 +47,7 @@ class Leakage:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Tasks of which no hashes were kept, on either side: they were added by an older version."""
+        """Tasks of which no hashes were kept, on either side: an older version added or imported one of them."""
         return tuple(one.task for one in self.trained_by if one.exact is None)
 
 
