@@ -19,7 +19,7 @@ from mutant.storage import births, catalog, facts, paths, runs, weights
 from mutant.storage.exclusive import exclusive
 from mutant.storage.images import copy_images
 from mutant.storage.records import now
-from mutant.storage.refusals import Conflict
+from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import (
     CollectedRow,
     ComponentRow,
@@ -222,8 +222,13 @@ class _Import:
             )
         )
         golden = self._source.golden(best.id)
-        if golden is not None:
-            facts.write_golden(connection, winner, golden, facts.golden_blob(golden))
+        if golden is None:
+            raise Damaged(
+                f"Task '{task}' of '{label(self._source.url)}' has lost its golden outputs: what it answers cannot be "
+                f"proved any more.",
+                hint="Import it from a copy that is whole. What else differs there: mutant verify",
+            )
+        facts.write_golden(connection, winner, golden, facts.golden_blob(golden))
         for evaluation in self._source.evaluations(task):
             if evaluation.path == best.id:
                 facts.write_evaluation(connection, replace(evaluation, path=winner, task=self._name))

@@ -29,7 +29,7 @@ from mutant.storage.records import (
     SegmentKey,
     SystemInfo,
 )
-from mutant.storage.refusals import Conflict
+from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import PathRow, RunRow, TaskRow
 from mutant.storage.url import database_url, label
 from mutant.tasks.errors import UserError
@@ -216,6 +216,9 @@ class Store:
         with self.reading() as connection:
             winners = runs.winners(connection)
             found = {path.task: path for path in paths.load_paths(connection, paths.with_keys(winners.values()))}
+            strange = next((task for task in winners if task not in found), None)
+            if strange is not None:
+                raise Damaged(f"The best path of task '{strange}' belongs to another task.", hint="See: mutant verify")
             return Pool(self._root(connection), tuple(found[task] for task in winners))
 
     # Weights
