@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select
 
 from mutant.storage.catalog import unknown_task
+from mutant.storage.faults import decoding
 from mutant.storage.refusals import Damaged
 from mutant.storage.schema import ImagesRow, TaskRow
 from mutant.tasks.load import LoadedTask
@@ -55,6 +56,7 @@ def write_images(connection: Connection, images: Sequence[TaskImages]) -> None:
             connection.execute(insert(ImagesRow).values(task_key=key, split=one.split, **row))
 
 
+@decoding()
 def load_images(connection: Connection, task: str, split: str) -> TaskImages | None:
     """A split's hashes, of a removed task as well; None when none were kept. Raises Damaged.
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from mutant.blueprint import inheritable
 from mutant.path import Path
 from mutant.storage import births, catalog, facts, paths, runs, weights
 from mutant.storage.exclusive import exclusive
+from mutant.storage.faults import decoding
 from mutant.storage.images import copy_images
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict, Damaged
@@ -159,8 +160,9 @@ class _Import:
         parts = dict.fromkeys(part for path in self._line for part in path.parts)
         components = list(dict.fromkeys(part.digest for part in parts))
         traces = list(dict.fromkeys(part.trace for part in parts if part.trace is not None))
-        needed = inheritable(self._line)
         with self._source.reading() as theirs:
+            with decoding():  # recorded mutations that do not fit their parents make no path
+                needed = inheritable(self._line)
             _copy_rows(theirs, self._connection, components, traces)
             wanted = list(dict.fromkeys(part.digest for part in needed))
             here = _stored(self._connection, wanted)
@@ -209,14 +211,14 @@ class _Import:
         run = (connection.execute(select(RunRow.id).order_by(RunRow.id.desc()).limit(1)).scalar() or 0) + 1
         config = self._config(best.id) | {"children": 0}
         at, key = now(), catalog.task_key(connection, self._name)
-        visits = list(connection.scalars(select(SegmentRow.visit).where(SegmentRow.task_key == key)))
+        visits = connection.scalar(select(func.count()).where(SegmentRow.task_key == key))
         connection.execute(insert(RunRow).values(id=run, config=config, state="finished", started_at=at, ended_at=at))
         connection.execute(
             insert(SegmentRow).values(
                 run=run,
                 segment=0,
                 task_key=key,
-                visit=max(visits, default=-1) + 1,
+                visit=visits,
                 state="finished",
                 winner_key=paths.path_key(connection, winner),
             )

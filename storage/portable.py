@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select, update
 
+from mutant.storage.faults import decoding
 from mutant.storage.records import SystemInfo
 from mutant.storage.schema import Base, CandidateRow, EventRow, KeyRow, LeaseRow, PermitRow, SystemRow, TaskRow
 from mutant.tasks.task import Task
@@ -28,6 +29,7 @@ def _source(source: str) -> str:
     return source if file == source else f"file {PurePath(file).name}"
 
 
+@decoding()
 def forget_places(connection: Connection) -> None:
     """Take the directories out of a copied system."""
     for key, data in connection.execute(select(TaskRow.key, TaskRow.data)).all():

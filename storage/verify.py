@@ -174,6 +174,9 @@ class _Checker:
         with self._store.reading() as connection:
             kinds = weights.specs(connection, digests)
             for digest, arrays in self._decoded(connection, digests, kinds):
+                if digest not in kinds:
+                    self._blame(digest, "unreadable: no row says what it is", "")
+                    continue
                 found[digest] = Component(kinds[digest], arrays)
                 if found[digest].digest != digest:
                     self._blame(digest, "changed", str(kinds[digest]))

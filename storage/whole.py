@@ -7,6 +7,8 @@ from sqlalchemy import Connection, Table, insert, select, update
 
 from mutant.storage import migrate, weights
 from mutant.storage.blobs.placement import Placement, opened
+from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.importing import import_tasks
 from mutant.storage.locks import DEPOT
 from mutant.storage.portable import forget_places, portable_info, portable_row, portable_tables
@@ -45,12 +47,14 @@ def _copy_weights(theirs: Connection, ours: Connection) -> None:
     row = WeightsRow
     query = select(row.digest, row.n_bytes, row.data).order_by(row.key)
     for stored in weights.rows(theirs, query):
-        weights.put(ours, [weights.Blob(stored.digest, stored.read())])
+        with decoding():
+            blob = checked(weights.Blob(stored.digest, stored.read()))
+        weights.put(ours, [blob])
 
 
 def _copy(theirs: Connection, ours: Connection, table: Table) -> None:
     query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_AT_A_TIME)
-    with theirs.execute(query) as rows:
+    with decoding(), theirs.execute(query) as rows:
         for some in rows.mappings().partitions():
             ours.execute(insert(table), [portable_row(table, {**row}) for row in some])
 
