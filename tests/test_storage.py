@@ -48,9 +48,9 @@ def test_a_mistake_of_the_program_is_not_told_as_damage(store: Store) -> None:
     with pytest.raises(KeyError):
         store.components(nothing[name] for name in ("no such name",))
     with store.writing() as connection, collecting(connection):
-        connection.execute(text("UPDATE tasks SET data = '[]'"))
+        connection.execute(text("UPDATE paths SET hyperparameters = '[1]'"))
     with pytest.raises(Damaged, match=r"The database .* is damaged"):
-        store.tasks()
+        store.paths()
 
 
 def test_a_system_remembers_its_root(database: str, store: Store) -> None:
