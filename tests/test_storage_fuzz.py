@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -74,9 +75,8 @@ def read_lineage(store: Store) -> None:
                 question(connection, digest_)
 
 
-def imported(store: Store, directory: FilePath) -> None:
-    directory.mkdir(parents=True)
-    with new_store(directory) as target:
+def imported(store: Store) -> None:
+    with TemporaryDirectory() as directory, new_store(FilePath(directory)) as target:
         import_tasks(store, target)
 
 
@@ -106,7 +106,7 @@ def read_all(url: str, out: FilePath) -> None:
         lambda store: (keys.load(store), store.holder(), versions(store, "a")),
         lambda store: children(store, [segment for run in store.runs() for segment in run.segments]),
         lambda store: gc(store, dry_run=True),
-        lambda store: imported(store, out / "other"),
+        imported,
         lambda store: (remove(store, "a"), undo(store, "a")),
         gc,
         lambda store: leased(store, "a"),
