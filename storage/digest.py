@@ -17,6 +17,7 @@ from mutant.outcome import Cost
 from mutant.path import Path
 from mutant.storage import catalog, facts, runs, weights
 from mutant.storage.candidates import load_candidates
+from mutant.storage.faults import decoding
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
@@ -36,7 +37,7 @@ from mutant.storage.store import Store
 def digest(store: Store) -> str:
     """SHA-256 (hex) of the meaning of all rows and weights."""
     sha = hashlib.sha256()
-    with store.reading() as connection:
+    with store.reading() as connection, decoding():  # it is nothing but values of rows
         for row in _rows(connection):
             sha.update(canonical(row).encode())
             sha.update(b"\n")
