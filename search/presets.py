@@ -39,25 +39,38 @@ class Preset:
     halving: int = 0
 
 
+def _ours(name: str, source: str, *, trained_blocks: int) -> Preset:
+    return Preset(
+        name,
+        source,
+        MutationRules(
+            start=0.2,
+            mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
+            reach=11,
+            clones="top blocks",
+        ),
+        Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
+        children=12,
+        generation_size=4,
+        visits=1,
+        scale_factor=0.98,
+        first_children="each path and depth",
+        start={"learning_rate": 0.02, "trained_blocks": trained_blocks},
+    )
+
+
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset(
+        _ours(
             "mutant",
-            "this project: cheap children on top of a frozen trunk, for small budgets on a CPU",
-            MutationRules(
-                start=0.2,
-                mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
-                reach=11,
-                clones="top blocks",
-            ),
-            Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
-            children=12,
-            generation_size=4,
-            visits=1,
-            scale_factor=0.98,
-            first_children="each path and depth",
-            start={"learning_rate": 0.02},
+            "this project: probes depths and paths, then trains a top block or so: cheap children on a frozen trunk",
+            trained_blocks=1,
+        ),
+        _ours(
+            "mutant-deep",
+            "the same, but children train eight blocks to begin with: more accurate, several times the time",
+            trained_blocks=8,
         ),
         Preset(
             "munet",

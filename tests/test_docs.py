@@ -88,6 +88,19 @@ def test_no_section_is_about_a_command_that_is_not_there() -> None:
     assert set(re.findall(r"^## mutant (.*)$", page("cli.md"), re.MULTILINE)) == set(COMMANDS)
 
 
+def test_the_readme_lists_every_command() -> None:
+    (listed,) = re.findall(r"^## Commands\n+(.*?): see ", (DOCS.parent / "README.md").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"`(?:mutant )?([^`]+)`", listed)) == set(COMMANDS)
+
+
+def test_all_commands_but_those_that_are_named_have_json() -> None:
+    without = {w for w, c in COMMANDS.items() if not any("--json" in p.opts for p in c.params)}
+    (named,) = re.findall(r"`--json`: [^`]*\(all\s+but (.*?)\)", page("cli.md"), re.DOTALL)
+    assert set(re.findall(r"`([a-z ]+)`", named)) == without
+    (named,) = re.findall(r"All but (.*?) have `--json`", (DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    assert set(re.findall(r"`([a-z ]+)`", named)) == without
+
+
 def test_every_exit_code_is_told() -> None:
     for code in re.findall(r"\b(\d+) \w", EXIT_CODES):
         assert re.search(rf"^\| [\d, ]*\b{code}\b", page("cli.md"), re.MULTILINE), code
