@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mutant.path import Path
@@ -95,12 +95,17 @@ class Loader:
             old = list(self._old.items())
         if not old:
             return
-        with self._store.reading() as connection:
-            gone = weights.collected(connection, sorted({part.digest for _, one in old for part in one.path.parts}))
+        gone = self._collected([one.path for _, one in old])
         with self._lock:
             for key, one in old:
-                if not gone.isdisjoint(part.digest for part in one.path.parts):
+                if one.path.id in gone:
                     self._old.pop(key, None)
+
+    def _collected(self, paths: Sequence[Path]) -> set[str]:
+        """The ids of those paths that have lost weights to `gc`; they may be on the device still."""
+        with self._store.reading() as connection:
+            gone = weights.collected(connection, sorted({part.digest for path in paths for part in path.parts}))
+        return {path.id for path in paths if not gone.isdisjoint(part.digest for part in path.parts)}
 
     def version(self, snapshot: Snapshot, task: str, version: str) -> Served:
         """One version of a task, given by a beginning of its digest that is unique, 8 digits or more.
@@ -117,10 +122,10 @@ class Loader:
             raise Refused(404, error.message, f"Its versions: GET /v2/models/{task}") from error
         with self._lock:
             if (task, found.version) not in self._old:
+                if self._collected([found]):
+                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.")
                 try:
                     (self._old[task, found.version],) = self._ready([(self._store.task(task), found)])
-                except Collected as error:
-                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.") from error
                 except Damaged as error:
                     raise Refused(503, f"Version {version} of '{task}' is damaged.", "See: mutant verify") from error
             self._old.move_to_end((task, found.version))

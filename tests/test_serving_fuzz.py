@@ -79,7 +79,6 @@ BODIES = {
     "shape of three huge numbers": tensor(shape=f"[{HUGE},{HUGE},{HUGE}]"),
     "shape beyond Python's digits": tensor(shape=f"[1,1,{'9' * 9000},3]"),
     "negative shape": tensor(shape="[-1,-1,1,3]"),
-    "shape of booleans": tensor(shape="[true,true,true,3]"),
     "a long string and many empty ones": tensor(data='["' + "a" * 70_000 + '"' + ',""' * 20_000 + "]"),
     "a huge number": tensor(data=f"[1,2,{HUGE}]"),
     "a number beyond Python's digits": tensor(data=f"[1,2,{'9' * 9000}]"),
