@@ -183,8 +183,9 @@ def test_a_client_names_no_other_address_unless_a_proxy_is_believed(
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0, -1.0, 1e12])
 @pytest.mark.parametrize("name", ["refresh", "rate", "deadline"])
 def test_limits_are_numbers_that_can_be_kept_to(name: str, value: float) -> None:
+    changed: Any = {name: value}
     with pytest.raises(UserError, match=f"--{name} must be"):
-        ServeSettings(**{name: value})
+        ServeSettings(**changed)
 
 
 def test_without_keys_a_closed_gate_lets_nobody_in() -> None:

@@ -3,6 +3,7 @@
 import logging
 import socket
 from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from mutant.storage import keys
 from mutant.storage.store import Store
 
 grpcclient = pytest.importorskip("tritonclient.grpc", reason="tritonclient has no wheel for this platform")
+
+
+service_pb2: Any = pytest.importorskip("tritonclient.grpc.service_pb2")
+service_pb2_grpc: Any = pytest.importorskip("tritonclient.grpc.service_pb2_grpc")
 
 
 def free_port() -> int:
@@ -82,10 +87,9 @@ def grpc_server(database: FilePath):
         yield here, f"127.0.0.1:{port}"
 
 
-def raw(address: str, change) -> tuple[str, str]:
+def raw(address: str, change) -> tuple[Any, Any]:
     """What a request gives that no encoder would write: the code and the words."""
     import grpc
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
 
     request = service_pb2.ModelInferRequest(model_name="low")
     request.inputs.add(name="images", datatype="UINT8", shape=[1, 1, 1, 3])
@@ -95,7 +99,7 @@ def raw(address: str, change) -> tuple[str, str]:
         try:
             service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
         except grpc.RpcError as error:
-            return error.code().name, error.details()  # pyright: ignore[reportAttributeAccessIssue]
+            return error.code().name, error.details()
     return "OK", ""
 
 
@@ -136,7 +140,6 @@ def test_what_nobody_thought_of_is_told_without_its_reason(
 
 def test_calls_are_logged_counted_and_have_an_id(grpc_server, caplog: pytest.LogCaptureFixture) -> None:
     import grpc
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
 
     here, address = grpc_server
     with grpc.insecure_channel(address) as channel, caplog.at_level(logging.INFO, "mutant.serving"):
