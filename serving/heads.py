@@ -24,9 +24,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._spent += len(data)
         super().data_received(data)
-        if self._spent > MOST_HEAD and not self.transport.is_closing():
+        if self._spent > MOST_HEAD:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
             self.transport.write(_ANSWER)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():  # it has its answer else
+            super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         self._spent = 0
@@ -34,7 +42,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD:
-            raise ValueError("the head is too large")
+            self._refuse()
+            raise ValueError("the head is too large")  # which ends the parsing
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
