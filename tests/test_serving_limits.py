@@ -231,3 +231,10 @@ def test_pixels_as_json_come_out_as_they_went_in(server: Running) -> None:
     nested["inputs"][0]["data"] = PIXELS.tolist()
     answers = [server.client.post("/v2/models/low/infer", json=body).json()["outputs"] for body in (flat, nested)]
     assert answers[0] == answers[1]
+
+
+def test_one_long_string_among_a_million_empty_ones_costs_no_more_than_itself(server: Running) -> None:
+    body = infer_body(PIXELS)
+    body["inputs"][0]["data"] = ["a" * 7_000_000] + [""] * 1_000_000
+    found = server.client.post("/v2/models/low/infer", json=body)
+    assert (found.status_code, "whole numbers" in found.text) == (422, True), found.text
