@@ -155,7 +155,10 @@ def test_calls_are_logged_counted_and_have_an_id(grpc_server, caplog: pytest.Log
     assert counted in here.client.get("/metrics").text
 
 
-def test_an_address_in_use_is_told_before_the_server_says_that_it_serves(database: FilePath) -> None:
+def test_an_address_in_use_is_told_before_the_server_says_that_it_serves(
+    database: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mutant.serving.server.log_to", lambda stream: None)  # this process keeps its own logging
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
