@@ -11,10 +11,9 @@ commits, by processor time (of this process: without the server's, and without w
 Then children that cost nothing to train, bytes, opening, and weights in and out of the database with hashing and
 commits.
 
-Measured on 2 cores under a load of 15, SQLite and PostgreSQL: 0.978 and 0.965 within a run (goal 0.95); pairs by
-processor time 0.953 and 0.946; pairs by the clock 0.85 (0.68 to 1.87) and 0.87 (0.47 to 1.35), a spread that is the
-machine's. SQLite alone, to its end, under a load of 4: 0.978. docs/durability.md has the tables; opening and throughput
-in them are of an earlier run.
+Measured on 2 cores under a load of 4.5, SQLite and PostgreSQL, to the end: 0.981 and 0.966 within a run (goal 0.95);
+pairs by processor time 0.972 and 0.951; pairs by the clock 0.914 (0.858 to 1.151) and 0.886 (0.619 to 1.221), a spread
+that is the machine's. docs/durability.md has the tables.
 """
 
 import argparse

@@ -43,6 +43,9 @@ def show_leaks(found: dict[str, Any], *, everything: bool = False) -> None:
             f"{leak['task']}, which trained {first_few(slots)} of its path or what they were cloned from."
         )
     if found["unknown"]:
-        say(f"Leakage: unknown for {listed(found['unknown'])}, added before image hashes were kept.")
+        say(
+            f"Leakage: unknown for {listed(found['unknown'])}: an older version of mutant, which kept no hashes of "
+            f"images, added or imported {found['task']} or what trained its path."
+        )
     elif everything and not found["leaks"]:
         say(f"Leakage: none of {plural(found['test_images'], 'test image')} found in what trained the path.")

@@ -183,7 +183,9 @@ def list_keys(db: Db = None, as_json: Json = False) -> None:
 
 @keys_app.command("rm")
 def remove_key(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See: mutant keys list")], db: Db = None
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See: mutant keys list")],
+    db: Db = None,
+    as_json: Json = False,
 ) -> None:
     """Take a key back: running servers refuse it within a second or two."""
     from mutant.storage import keys
@@ -191,4 +193,7 @@ def remove_key(
 
     with Store.open(db) as store:
         keys.take_back(store, name)
-    say(f"Key '{name}' is taken back.")
+    if as_json:
+        emit({"name": name, "taken_back": True})
+    else:
+        say(f"Key '{name}' is taken back.")

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from mutant.blueprint import Blueprint
 from mutant.component import Arrays, Component
 from mutant.path import Candidate
+
+HeadStart = Literal["zero", "probe"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Training:
 
     `augmented_views`: with augmentation each example has so many fixed views, whose activations are kept like those of
     other images; 0 augments it anew at every visit, and keeps nothing.
+    `head_start`: a new head starts from zeros, or from a linear probe of what its path gives (`mutant.probe`).
     `inherit_trace`: a clone starts with the momentum of its source (µ2Net), else with none (muNet).
     """
 
@@ -22,6 +26,7 @@ class Training:
     batch: int = 32
     inherit_trace: bool = True
     augmented_views: int = 0
+    head_start: HeadStart = "zero"
 
 
 @dataclass(frozen=True, eq=False)

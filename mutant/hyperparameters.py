@@ -16,7 +16,9 @@ class Hyperparameters:
     """One path's settings; every value stays in its ordered list of `Space`.
 
     `image_size` is in pixels; `learning_rate` is the peak after the warm-up, `warmup_ratio` a share of all steps;
-    `momentum` None means plain SGD. The `DATA_HYPERPARAMETERS` shape the training images (the papers' `ds_*`).
+    `momentum` None means plain SGD. `trained_blocks` is how many of its top blocks a child trains, where the rules
+    clone top blocks together (`mutant.rules`). The `DATA_HYPERPARAMETERS` shape the training images (the papers'
+    `ds_*`).
     """
 
     learning_rate: float = 0.01
@@ -25,6 +27,7 @@ class Hyperparameters:
     momentum: float | None = 0.9
     nesterov: bool = False
     adapter_width: int = 32
+    trained_blocks: int = 8
     image_size: int = 32
     crop_area_min: float = 1.0
     crop_aspect_min: float = 1.0
@@ -66,6 +69,7 @@ LISTS: Mapping[str, tuple[HyperparameterValue, ...]] = {
     "momentum": (None, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99),
     "nesterov": (False, True),
     "adapter_width": (8, 16, 32, 64, 128),
+    "trained_blocks": (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32),
     "crop_area_min": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.95, 1.0),
     "crop_aspect_min": (0.25, 0.5, 0.75, 1.0),
     "flip": (False, True),

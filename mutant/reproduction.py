@@ -18,7 +18,7 @@ from mutant.mutation import (
     SetHyperparameter,
     SetProbability,
 )
-from mutant.path import HEAD, Path, adapter_slot, block_slot
+from mutant.path import HEAD, NORM, Path, adapter_slot, block_slot, is_block, slot_index
 from mutant.rules import EVERY_ACTION, MutationRules
 
 
@@ -88,10 +88,17 @@ def mutate(
     return (*mutations, *data.learned, *draws.moved)
 
 
-def unmutated(ancestry: Sequence[Path], *, task: str, classes: int, rules: MutationRules) -> tuple[Mutation, ...]:
-    """A child that only gets its head (and what the rules always clone): muNet's first children of a segment."""
-    always: list[Mutation] = [Clone(slot) for slot in slots_after(ancestry, ()) if slot in rules.always_cloned]
-    return (*always, _head(ancestry, (), task, classes))
+def unmutated(
+    ancestry: Sequence[Path], *, task: str, classes: int, rules: MutationRules, dropped: int = 0
+) -> tuple[Mutation, ...]:
+    """A child that only gets its head (and what the rules always clone): muNet's first children of a segment.
+
+    `dropped` of its top blocks are taken out.
+    """
+    top = ancestry[0].depth - 1
+    drops: list[Mutation] = [DropTopBlock(top - number) for number in range(dropped)]
+    always: list[Mutation] = [Clone(slot) for slot in slots_after(ancestry, drops) if slot in rules.always_cloned]
+    return (*drops, *always, _head(ancestry, drops, task, classes))
 
 
 def draw_data_hyperparameters(parent: Path, rules: MutationRules, rng: np.random.Generator) -> DataDraw:
@@ -125,16 +132,17 @@ def _depth(draws: _Draws, parent: Path, root: Path) -> list[Mutation]:
 
 def _adapters(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation]) -> list[Mutation]:
     parent = ancestry[0]
-    moved = (m.value for m in so_far if isinstance(m, SetHyperparameter) and m.name == "adapter_width")
-    width = next(moved, parent.hyperparameters.adapter_width)
-    assert isinstance(width, int)
+    width = _after(parent, so_far, "adapter_width")
     slots = slots_after(ancestry, so_far)
     depth = sum(slot.startswith("block_") for slot in slots)
+    trained = _after(parent, so_far, "trained_blocks")
     mutations: list[Mutation] = []
     for block in range(depth):
         slot = adapter_slot(block)
         if not draws.rules.reaches(block_slot(block), ancestry[-1].depth):
             continue
+        if draws.rules.clones == "top blocks" and block >= depth - trained and slot not in slots:
+            continue  # the block itself is trained
         if slot in slots:
             if draws.wants(f"remove {slot}"):
                 mutations.append(RemoveAdapter(block))
@@ -144,14 +152,29 @@ def _adapters(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation
 
 
 def _clones(draws: _Draws, ancestry: Sequence[Path], so_far: Sequence[Mutation]) -> list[Mutation]:
-    slots = slots_after(ancestry, so_far)
-    depth = ancestry[-1].depth
-    mutations: list[Mutation] = []
-    for slot in slots:
-        always = slot in draws.rules.always_cloned
-        if always or (draws.rules.reaches(slot, depth) and draws.wants(f"clone {slot}")):
-            mutations.append(Clone(slot))
-    return mutations
+    rules, depth, slots = draws.rules, ancestry[-1].depth, slots_after(ancestry, so_far)
+    if rules.clones == "top blocks":
+        trained = _after(ancestry[0], so_far, "trained_blocks")
+        lowest = sum(is_block(slot) for slot in slots) - trained
+        return [Clone(s) for s in slots if s in rules.always_cloned or (rules.reaches(s, depth) and _above(s, lowest))]
+    wanted = (s in rules.always_cloned or (rules.reaches(s, depth) and draws.wants(f"clone {s}")) for s in slots)
+    return [Clone(slot) for slot, want in zip(slots, wanted, strict=True) if want]
+
+
+def _above(slot: str, lowest: int) -> bool:
+    """Whether a slot stands at block `lowest` or above; what stands below all blocks does when all are."""
+    index = slot_index(slot)
+    if slot in ("top", NORM):
+        return True
+    return index >= lowest if index is not None else lowest <= 0
+
+
+def _after(parent: Path, so_far: Sequence[Mutation], name: str) -> int:
+    """A whole-numbered hyperparameter of the child."""
+    moved = (m.value for m in so_far if isinstance(m, SetHyperparameter) and m.name == name)
+    value = next(moved, getattr(parent.hyperparameters, name))
+    assert isinstance(value, int)
+    return value
 
 
 def _head(ancestry: Sequence[Path], so_far: Sequence[Mutation], task: str, classes: int) -> Mutation:

@@ -8,6 +8,7 @@ from mutant.hyperparameters import DATA_HYPERPARAMETERS, LISTS, HyperparameterVa
 from mutant.path import NORM, slot_index
 
 ProbabilityRule = Literal["constant", "per path", "per action"]
+CloneRule = Literal["each slot", "top blocks"]
 EVERY_ACTION = "*"
 
 
@@ -17,6 +18,8 @@ class MutationRules:
 
     `probability`: `constant` (muNet: `start` for ever), `per path` (µ2Net: one evolvable value) or `per action`
     (µ2Net+: one learned value per action); the latter two move in the ordered list `probabilities`.
+    `clones`: each slot is cloned with a probability of its own, as in the papers, or the path's `trained_blocks` top
+    blocks are cloned with all that stands among and above them (`top blocks`).
     `mutable` names the hyperparameters that may move; `always_cloned` the slots that every child trains a copy of;
     `reach` is how many of the root's top encoder blocks may be cloned, given an adapter or dropped (None: all, and
     the embeddings too, as in the papers); `image_step` in pixels spaces the list of image sizes.
@@ -29,6 +32,7 @@ class MutationRules:
     always_cloned: tuple[str, ...] = (NORM,)
     reach: int | None = None
     inherit_trace: bool = True
+    clones: CloneRule = "each slot"
     image_step: int = 16
     largest_image: int = 384
 

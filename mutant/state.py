@@ -10,6 +10,7 @@ from mutant.blueprint import PlannedPart
 from mutant.component import Arrays, is_buffer
 from mutant.families import initial
 from mutant.network import Tree
+from mutant.path import HEAD
 from mutant.position import derive
 from mutant.sgd import State
 from mutant.template import Fitted, nothing, padded, trimmed
@@ -25,8 +26,11 @@ def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
     return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
 
 
-def initial_state(assignment: Assignment, suffix: Fitted) -> tuple[State, Tree]:
-    """Values and momentum of every place of the template, and its buffers. Copies, since training uses its state up."""
+def initial_state(assignment: Assignment, suffix: Fitted, head: Arrays | None = None) -> tuple[State, Tree]:
+    """Values and momentum of every place of the template, and its buffers. Copies, since training uses its state up.
+
+    `head` is what a new head starts from, where it does not start from zeros.
+    """
     values: list[dict[str, Any]] = []
     momentum: list[dict[str, Any]] = []
     buffers: list[dict[str, Any]] = []
@@ -34,7 +38,8 @@ def initial_state(assignment: Assignment, suffix: Fitted) -> tuple[State, Tree]:
     for place, part in zip(suffix.template, suffix.parts, strict=True):
         arrays, trace = nothing(place.spec), no_trace
         if part is not None:
-            arrays = padded(part.spec, starting_arrays(assignment, part), place.spec)
+            given = head if part.slot == HEAD and part.source is None else None
+            arrays = padded(part.spec, given or starting_arrays(assignment, part), place.spec)
             trace = padded(part.spec, _starting_trace(assignment, part), place.spec, never=0.0)
         own = {name: array for name, array in arrays.items() if not is_buffer(name)}
         values.append({name: jnp.array(array) for name, array in own.items()})

@@ -22,6 +22,8 @@ from mutant.feed import Feed
 from mutant.network import BATCH, Tree, on_device, run_in_batches
 from mutant.outcome import Cost, Failed, FailureKind, Outcome, Trained
 from mutant.path import Part, Path
+from mutant.prefix import Prefix
+from mutant.probe import probe_rows, probed_head
 from mutant.sgd import Child, Chunk, State, training_program
 from mutant.state import Numbers, initial_state, parts_of
 from mutant.template import Fitted, fitted
@@ -73,7 +75,7 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
 def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, started: float) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
-    state, buffers = initial_state(assignment, suffix)
+    state, buffers = initial_state(assignment, suffix, _probed(assignment, dataset, cache))
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting() as compiled, feed.chunks() as chunks:
@@ -94,6 +96,21 @@ def _train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, sta
     seconds = time.monotonic() - started
     cost = Cost(seconds, examples, flops, device, waited, compiled.seconds, compiled.programs)
     return Trained(*result, tuple(best.validations), cost)
+
+
+def _probed(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> dict[str, Any] | None:
+    """A new head's first arrays where it starts from a probe: of what the child's body gives before it is trained.
+
+    A fresh adapter changes nothing yet, so that this is a prefix of frozen components like any other, and cached.
+    """
+    *body, head = assignment.blueprint.parts
+    if assignment.training.head_start != "probe" or head.source is not None:
+        return None
+    sources = [(part.spec, part.source.digest) for part in body if part.source is not None]
+    prefix = Prefix(tuple(spec for spec, _ in sources), tuple(digest for _, digest in sources))
+    rows = probe_rows(len(dataset.train))
+    features = cache.source(prefix, assignment.components, dataset.train, wanted=assignment.wanted).take(rows)
+    return dict(probed_head(features, dataset.train.labels[rows], head.spec["classes"]))
 
 
 def _visits(

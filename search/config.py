@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any, cast, get_args
 
-from mutant.assignment import Training
-from mutant.rules import MutationRules, ProbabilityRule
+from mutant.assignment import HeadStart, Training
+from mutant.hyperparameters import LISTS
+from mutant.rules import CloneRule, MutationRules, ProbabilityRule
 from mutant.search.budget import Budget, budget_of, run_budget
 from mutant.search.presets import DEFAULT, PRESETS, FirstChildren, Preset
 from mutant.search.scoring import Scale
@@ -104,6 +105,8 @@ class Settings:
     budget: str | None = None
     strategy: str | None = None
     probability: ProbabilityRule | None = None
+    clones: CloneRule | None = None
+    head_start: HeadStart | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -132,7 +135,9 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "preset": tuple(PRESETS),
-    "first_children": ("sampled", "each path unmutated"),
+    "first_children": get_args(FirstChildren),
+    "clones": get_args(CloneRule),
+    "head_start": get_args(HeadStart),
     "probability": get_args(ProbabilityRule),
 }
 _TEXTS: Mapping[str, tuple[str, Callable[[str], str]]] = {
@@ -198,7 +203,7 @@ def _value(key: str, value: Any, where: str) -> Any:
 
 
 def _mutable(value: Any, where: str) -> tuple[str, ...]:
-    known = (*PRESETS["mu2net-plus"].rules.mutable,)
+    known = (*LISTS, "image_size")
     names: tuple[Any, ...] = tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
     for name in names:
         if name not in known:
@@ -274,6 +279,8 @@ def settings_of(config: RunConfig) -> Settings:
         budget=None if config.budget is None else config.budget.text,
         strategy=config.strategy,
         probability=rules.probability,
+        clones=rules.clones,
+        head_start=training.head_start,
     )
 
 
@@ -284,6 +291,7 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.batch or preset.training.batch,
         preset.rules.inherit_trace,
         preset.training.augmented_views if settings.augmented_views is None else settings.augmented_views,
+        settings.head_start or preset.training.head_start,
     )
 
 
@@ -302,6 +310,8 @@ def _rules(settings: Settings, preset: Preset, image_step: int) -> MutationRules
     rules = replace(preset.rules, image_step=image_step)
     if settings.probability is not None:
         rules = replace(rules, probability=settings.probability)
+    if settings.clones is not None:
+        rules = replace(rules, clones=settings.clones)
     if settings.mutation_probability is not None:
         rules = replace(rules, start=_start(settings.mutation_probability, rules, preset.name))
     if settings.reach is not None:

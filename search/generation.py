@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Protocol
 
 from mutant.blueprint import Blueprint, blueprint
@@ -15,6 +16,9 @@ from mutant.search.config import RunConfig
 from mutant.search.independent import independent_child
 from mutant.search.sampling import other_parents, sample_parent
 from mutant.search.strategies import Strategy, parse_strategy
+
+LADDER = (3, 0, 1, 5)
+"""How many top blocks the first children do without, under `each path and depth`."""
 
 
 class Lineage(Protocol):
@@ -56,8 +60,8 @@ def plan_generation(
     data: DataDraw | None = None
     for index in range(size):
         here = position.at(generation=position.generation, child=index)
-        unmutated_parent = _unmutated_parent(pool, config, position.task, earlier + index)
-        parent = unmutated_parent or sample_parent(
+        first = _first_child(pool, config, position.task, earlier + index)
+        parent = (first and first.parent) or sample_parent(
             pool, position.task, counts, config.scale, here.generator("parent"), cross_task=config.cross_task
         )
         counts[parent.id] += 1
@@ -68,8 +72,10 @@ def plan_generation(
         ancestry = lines[parent.id]
         started = _started(parent, config)
         mutations: tuple[Mutation, ...]
-        if unmutated_parent is not None:
-            mutations = unmutated(ancestry, task=position.task, classes=classes, rules=config.rules)
+        if first is not None:
+            mutations = unmutated(
+                ancestry, task=position.task, classes=classes, rules=config.rules, dropped=first.dropped
+            )
         else:
             mutations = mutate(
                 [started, *ancestry[1:]],
@@ -105,9 +111,32 @@ def _starting_edits(parent: Path, started: Path, mutations: Sequence[Mutation]) 
     return [SetHyperparameter(n, v) for n, v in after.items() if v != before[n] and n not in again]
 
 
-def _unmutated_parent(pool: Pool, config: RunConfig, task: str, nth: int) -> Path | None:
-    """muNet's first children of a segment clone each other task's best path and the root, newest first."""
-    if config.first_children != "each path unmutated":
+@dataclass(frozen=True)
+class _First:
+    """A first child of a segment: an unmutated parent, but for the top blocks that are dropped."""
+
+    parent: Path
+    dropped: int = 0
+
+
+def _first_child(pool: Pool, config: RunConfig, task: str, nth: int) -> _First | None:
+    """The first children of a segment that are not sampled.
+
+    muNet clones each other task's best path and the root, newest first. `each path and depth` takes these in turn with
+    the root, whole and without some of its top blocks, for at most half of the children: a new head shows at once what
+    features they give.
+    """
+    if config.first_children == "sampled":
         return None
-    seeds = other_parents(pool, task) if config.cross_task else (pool.root,)
+    others = other_parents(pool, task) if config.cross_task else (pool.root,)
+    if config.first_children == "each path unmutated":
+        seeds = [_First(path) for path in others]
+    elif pool.of_task(task):
+        seeds = []
+    else:
+        droppable = min(pool.root.depth - 1, pool.root.depth if config.rules.reach is None else config.rules.reach)
+        depths = [_First(pool.root, dropped) for dropped in LADDER if dropped <= droppable]
+        paths = [_First(path) for path in others if path.parent is not None]
+        turns = [first for pair in zip_longest(depths, paths) for first in pair if first is not None]
+        seeds = turns[: -(-config.children // 2)]
     return seeds[nth] if nth < len(seeds) else None

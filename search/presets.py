@@ -8,9 +8,10 @@ from mutant.assignment import Training
 from mutant.hyperparameters import DATA_HYPERPARAMETERS, LISTS
 from mutant.rules import MutationRules
 
-FirstChildren = Literal["sampled", "each path unmutated"]
+FirstChildren = Literal["sampled", "each path unmutated", "each path and depth"]
 
-_PAPER = (*LISTS, "image_size")
+_OURS = ("trained_blocks",)
+_PAPER = (*(name for name in LISTS if name not in _OURS), "image_size")
 _UP_TO_MU2NET = tuple(name for name in _PAPER if name != "jpeg_quality_delta")
 
 
@@ -18,7 +19,8 @@ _UP_TO_MU2NET = tuple(name for name in _PAPER if name != "jpeg_quality_delta")
 class Preset:
     """Defaults of a run.
 
-    `first_children`: muNet's first children of a segment clone each other task's best path unmutated, newest first.
+    `first_children`: muNet's first children of a segment clone each other task's best path unmutated, newest first;
+    `each path and depth` has the root without some of its top blocks before them.
     `scale_factor` is s and `compute_factor` s_c of the score, per the root's own parameters and forward FLOPs.
     `start` overrides the hyperparameters' defaults. `halving` is the eta of early stopping; 0: off.
     """
@@ -37,23 +39,38 @@ class Preset:
     halving: int = 0
 
 
+def _ours(name: str, source: str, *, trained_blocks: int) -> Preset:
+    return Preset(
+        name,
+        source,
+        MutationRules(
+            start=0.2,
+            mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
+            reach=11,
+            clones="top blocks",
+        ),
+        Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
+        children=12,
+        generation_size=4,
+        visits=1,
+        scale_factor=0.98,
+        first_children="each path and depth",
+        start={"learning_rate": 0.02, "trained_blocks": trained_blocks},
+    )
+
+
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset(
+        _ours(
             "mutant",
-            "this project: cheap children on top of a frozen trunk, for small budgets on a CPU",
-            MutationRules(
-                start=0.2,
-                mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
-                reach=2,
-            ),
-            Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4),
-            children=12,
-            generation_size=4,
-            visits=1,
-            scale_factor=0.98,
-            start={"learning_rate": 0.02},
+            "this project: probes depths and paths, then trains a top block or so: cheap children on a frozen trunk",
+            trained_blocks=1,
+        ),
+        _ours(
+            "mutant-deep",
+            "the same, but children train eight blocks to begin with: more accurate, several times the time",
+            trained_blocks=8,
         ),
         Preset(
             "munet",

@@ -15,6 +15,7 @@ from mutant.storage import paths
 from mutant.storage.births import NewPath, write_path
 from mutant.storage.checks import checked
 from mutant.storage.costs import cost_of
+from mutant.storage.faults import decoding
 from mutant.storage.records import OPEN, CandidateRecord, Planned, SegmentKey, now
 from mutant.storage.refusals import Conflict, Late
 from mutant.storage.runs import check_open
@@ -68,6 +69,7 @@ def _queued(segment: SegmentKey, generation: int, planned: Planned, parents: Map
     }
 
 
+@decoding()
 def load_candidates(
     connection: Connection, segment: SegmentKey, generation: int | None = None, child: int | None = None
 ) -> tuple[CandidateRecord, ...]:
@@ -207,6 +209,7 @@ def _check_same(connection: Connection, record: CandidateRecord, outcome: Outcom
         )
 
 
+@decoding()
 def training_seconds(connection: Connection) -> dict[str, float]:
     """Seconds that the candidates of every task took, over all its segments."""
     query = (

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, insert, select, true
 
 from mutant.storage.blobs.placement import Placement
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import SystemRow, TaskRow
@@ -32,12 +33,14 @@ def write_system(connection: Connection, info: SystemInfo, root_key: int, placem
     connection.execute(row)
 
 
+@decoding()
 def load_placement(connection: Connection) -> Placement:
     """Where the system's weights lie."""
     row = SystemRow
     return checked(Placement(*connection.execute(select(row.blobs, row.inline_limit, row.blobs_key)).one()))
 
 
+@decoding()
 def load_system(connection: Connection) -> tuple[SystemInfo, int]:
     """The system's facts, and the key of its root path."""
     row = connection.execute(select(SystemRow.__table__)).one()
@@ -75,9 +78,11 @@ def add_task(connection: Connection, task: Task) -> None:
             hint="Give this one another name with --name; see the other: mutant show " + task.name,
         )
     last = connection.scalar(select(func.max(TaskRow.position)))
+    with decoding():
+        position = 0 if last is None else last + 1
     row = insert(TaskRow).values(
         name=task.name,
-        position=0 if last is None else last + 1,
+        position=position,
         uri=task.uri,
         fingerprint=task.fingerprint,
         data=task.to_json(),
@@ -90,12 +95,14 @@ ACTIVE = TaskRow.removed_at.is_(None)
 """Condition: tasks that were not removed."""
 
 
+@decoding()
 def load_tasks(connection: Connection, *, removed: bool = False) -> tuple[Task, ...]:
     """The tasks in order of arrival; `removed`: also those that only lineage knows still."""
     query = select(TaskRow.data).where(true() if removed else ACTIVE).order_by(TaskRow.position)
     return tuple(Task.from_json(data) for data in connection.scalars(query))
 
 
+@decoding()
 def load_task(connection: Connection, name: str) -> Task:
     data = connection.scalar(select(TaskRow.data).where(TaskRow.name == name, ACTIVE))
     if data is None:

@@ -30,6 +30,13 @@ def checked(value: T) -> T:
     return value
 
 
+def checked_text(value: Any) -> str:
+    """The text `value` itself; raises ValueError when it is none, where the database has a type of its own for it."""
+    if not isinstance(value, str):
+        raise ValueError(f"a text cannot be {str(value)[:40]!r}")
+    return value
+
+
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[str, Predicate], ...]:
     hints = get_type_hints(kind)

@@ -26,8 +26,10 @@ from sqlalchemy import (
 from mutant.blueprint import Inheritance
 from mutant.path import Path
 from mutant.storage import runs
+from mutant.storage.checks import checked_text
 from mutant.storage.engine import reclaim
 from mutant.storage.exclusive import exclusive
+from mutant.storage.faults import decoding
 from mutant.storage.jsons import canonical
 from mutant.storage.lineage import ancestry, line_of
 from mutant.storage.paths import load_paths, with_keys
@@ -135,7 +137,8 @@ def _count(connection: Connection, query: Select[int]) -> int:
 
 
 def _bytes(connection: Connection, where: ColumnElement[bool]) -> int:
-    return int(connection.scalar(select(func.sum(WeightsRow.n_bytes)).where(where)) or 0)
+    with decoding():
+        return int(connection.scalar(select(func.sum(WeightsRow.n_bytes)).where(where)) or 0)
 
 
 def needed(connection: Connection) -> set[str]:
@@ -147,9 +150,13 @@ def needed(connection: Connection) -> set[str]:
     keys = list(connection.scalars(select(lines.c.key)))
     known = {path.id: path for some in _pieces(keys) for path in load_paths(connection, with_keys(some))}
     ids = connection.scalars(select(PathRow.id).where(PathRow.key.in_([root, *best])))
-    parts = {part for held in _inheritances(ids, known) for part in held.parts}
-    goldens = connection.scalars(select(GoldenRow.digest).where(GoldenRow.path_key.in_(best)))
-    return {part.digest for part in parts} | {part.trace for part in parts if part.trace is not None} | set(goldens)
+    with decoding():  # recorded mutations that do not fit their parents make no path
+        parts = {part for held in _inheritances(ids, known) for part in held.parts}
+        goldens = {
+            checked_text(digest)
+            for digest in connection.scalars(select(GoldenRow.digest).where(GoldenRow.path_key.in_(best)))
+        }
+    return {part.digest for part in parts} | {part.trace for part in parts if part.trace is not None} | goldens
 
 
 def _inheritances(ids: Iterable[str], known: Mapping[str, Path]) -> Iterator[Inheritance]:

@@ -12,11 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import to_dict
 from mutant.outcome import Cost
 from mutant.path import Path
 from mutant.storage import catalog, facts, runs, weights
 from mutant.storage.candidates import load_candidates
+from mutant.storage.faults import decoding
 from mutant.storage.jsons import canonical
 from mutant.storage.paths import load_paths
 from mutant.storage.records import CandidateRecord, Run
@@ -32,11 +34,14 @@ from mutant.storage.schema import (
 )
 from mutant.storage.store import Store
 
+LATER = ("trained_blocks",)
+"""Hyperparameters that came after the first version, with what all paths before them had as the default."""
+
 
 def digest(store: Store) -> str:
     """SHA-256 (hex) of the meaning of all rows and weights."""
     sha = hashlib.sha256()
-    with store.reading() as connection:
+    with store.reading() as connection, decoding():  # it is nothing but values of rows
         for row in _rows(connection):
             sha.update(canonical(row).encode())
             sha.update(b"\n")
@@ -74,7 +79,7 @@ def _run(run: Run) -> list[Any]:
 def _candidate(record: CandidateRecord) -> list[Any]:
     place = [record.segment.run, record.segment.index, record.generation, record.child]
     plan = record.planned
-    planned: list[Any] = [record.hyperparameters.to_dict(), plan.probabilities, plan.pool_version]
+    planned: list[Any] = [_settings(record.hyperparameters), plan.probabilities, plan.pool_version]
     planned += [] if plan.predicted_flops is None else [plan.predicted_flops]  # none in systems of older versions
     state = "QUEUED" if record.is_open else record.state
     outcome = [state, record.path, record.validations, record.failure, _cost(record.cost)]
@@ -84,8 +89,14 @@ def _candidate(record: CandidateRecord) -> list[Any]:
 def _path(path: Path) -> list[Any]:
     parts = [[p.slot, p.digest, p.depth, p.trained_by, p.task, p.trace] for p in path.parts]
     mutations = [to_dict(mutation) for mutation in path.mutations]
-    settings = [path.hyperparameters.to_dict(), path.probabilities]
+    settings = [_settings(path.hyperparameters), path.probabilities]
     return ["path", path.id, path.task, path.parent, parts, mutations, settings, path.quality, path.flops]
+
+
+def _settings(hyperparameters: Hyperparameters) -> dict[str, Any]:
+    """Hyperparameters; of those that older versions did not know only what differs from what they all had."""
+    unknown = {name for name in LATER if getattr(hyperparameters, name) == getattr(Hyperparameters(), name)}
+    return {name: value for name, value in hyperparameters.to_dict().items() if name not in unknown}
 
 
 def _facts(connection: Connection) -> Iterator[list[Any]]:

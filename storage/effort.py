@@ -1,10 +1,12 @@
 """What segments took, summed by the database over their candidates."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from sqlalchemy import func, select
 
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.records import SegmentKey
 from mutant.storage.schema import CandidateRow, SegmentRow, TaskRow
 from mutant.storage.store import Store
@@ -56,10 +58,11 @@ def efforts(store: Store, segment: SegmentKey | None = None) -> tuple[Effort, ..
     )
     if segment is not None:
         query = query.where(row.run == segment.run, row.segment == segment.index)
-    with store.reading() as connection:
-        found = connection.execute(query).all()
-    found_efforts: list[Effort] = []
-    for run, index, task, visit, children, seconds, examples, flops, device, waited, compiling, programs in found:
-        took = (seconds, int(examples), flops, device, waited, compiling, int(programs))
-        found_efforts.append(checked(Effort(run, index, task, visit, children, *took)))
-    return tuple(found_efforts)
+    with store.reading() as connection, decoding():
+        return tuple(_effort(row) for row in connection.execute(query))
+
+
+def _effort(row: Any) -> Effort:
+    run, index, task, visit, children, seconds, examples, flops, device, waited, compiling, programs = row
+    took = (seconds, int(examples), flops, device, waited, compiling, int(programs))
+    return checked(Effort(run, index, task, visit, children, *took))

@@ -10,6 +10,7 @@ from mutant.storage import weights
 from mutant.storage.catalog import task_key
 from mutant.storage.checks import checked
 from mutant.storage.costs import cost_of
+from mutant.storage.faults import decoding
 from mutant.storage.paths import path_key
 from mutant.storage.records import Baseline, Evaluation, Event, Golden, now
 from mutant.storage.schema import BaselineRow, EvaluationRow, EventRow, GoldenRow, PathRow, TaskRow
@@ -39,6 +40,7 @@ def write_golden(connection: Connection, path: str, golden: Golden, blob: Blob) 
     connection.execute(row)
 
 
+@decoding()
 def load_golden(connection: Connection, path: str) -> Golden | None:
     query = select(GoldenRow.__table__).join(PathRow, PathRow.key == GoldenRow.path_key).where(PathRow.id == path)
     row = connection.execute(query).one_or_none()
@@ -62,6 +64,7 @@ def write_evaluation(connection: Connection, evaluation: Evaluation) -> None:
     connection.execute(insert(EvaluationRow).values(values))
 
 
+@decoding()
 def load_evaluations(connection: Connection, task: str | None = None) -> tuple[Evaluation, ...]:
     """Evaluations, oldest first."""
     row = EvaluationRow
@@ -93,6 +96,7 @@ def write_baseline(connection: Connection, baseline: Baseline) -> None:
     connection.execute(row)
 
 
+@decoding()
 def load_baselines(connection: Connection, task: str | None = None) -> tuple[Baseline, ...]:
     """Baselines in the order of the tasks, then by name."""
     query = select(TaskRow.name.label("task"), TaskRow.position, BaselineRow.__table__).join(
@@ -122,6 +126,7 @@ def write_event(connection: Connection, run: int | None, kind: str, data: Mappin
     connection.execute(insert(EventRow).values(run=run, kind=kind, data=dict(data), at=now()))
 
 
+@decoding()
 def load_events(connection: Connection, run: int | None = None) -> tuple[Event, ...]:
     """Events, oldest first: of one run, or all."""
     query = select(EventRow.id, EventRow.run, EventRow.kind, EventRow.data, EventRow.at).order_by(EventRow.id)

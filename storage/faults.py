@@ -26,6 +26,10 @@ DECODING = (
 """What reading a row of a damaged database into values can raise."""
 
 
+class Undecodable(Exception):
+    """A row that cannot be made into what it was written from; whoever opened the database says which one it is."""
+
+
 @contextmanager
 def translated(url: URL) -> Generator[None]:
     """Turn the faults of a database inside the block into UserErrors that name the cause and what to do."""
@@ -35,17 +39,36 @@ def translated(url: URL) -> Generator[None]:
         if not isinstance(error, DBAPIError) or error.orig is None:
             raise (error.orig or error) from None
         raise _of(url)(error.orig, label(url)) from error
+    except OverflowError as error:
+        if "SQLite" not in str(error):
+            raise
+        raise UserError(f"A number is too large for '{label(url)}' ({error}).") from error
     except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError) as error:
         raise _of(url)(error, label(url)) from error
 
 
 @contextmanager
-def decoding(url: URL) -> Generator[None]:
-    """Turn what decoding a damaged row raises into UserErrors."""
+def decoding() -> Generator[None]:
+    """Around the making of values out of rows, or on a function that does nothing else: what a damaged row raises there
+    is Undecodable. The same errors anywhere else are mistakes of the program, and stay what they are."""
     try:
         yield
     except DECODING as error:
-        raise damaged(label(url), f"{type(error).__name__}: {error}") from error
+        raise Undecodable(f"{type(error).__name__}: {error}") from error
+    except StatementError as error:
+        if isinstance(error, DBAPIError) or not isinstance(error.orig, DECODING):
+            raise
+        # A value that its own column does not take, where rows are copied from one database to another.
+        raise Undecodable(f"{type(error.orig).__name__}: {error.orig}") from error
+
+
+@contextmanager
+def naming_damage(url: URL) -> Generator[None]:
+    """Turn Undecodable into a UserError that names the database."""
+    try:
+        yield
+    except Undecodable as error:
+        raise damaged(label(url), str(error)) from error
 
 
 def _of(url: URL) -> Callable[[BaseException, str], UserError]:

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from mutant.storage.checks import checked_text
+from mutant.storage.faults import decoding
 from mutant.tasks.errors import Unknown
 
 _HEX = frozenset("0123456789abcdef")
@@ -22,7 +24,8 @@ def full_id(connection: Connection, column: InstrumentedAttribute[str], kind: st
     if not prefix or not set(prefix) <= _HEX:
         raise Unknown(f"There is no {kind} '{given}'.", hint=f"See: {see}")
     query = select(column).distinct().where(column >= prefix, column < f"{prefix}g").order_by(column).limit(4)
-    ids = list(connection.scalars(query))
+    with decoding():
+        ids = [checked_text(id_) for id_ in connection.scalars(query)]
     if not ids:
         nearest = _nearest(connection, column, prefix)
         hint = f"See: {see}" if nearest is None else f"Nearest: '{nearest[:SHOWN]}'. See: {see}"

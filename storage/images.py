@@ -1,16 +1,17 @@
 """The images of tasks as hashes: enough to find an image, or a near duplicate of it, among those of another task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, insert, select
 
-from mutant.storage.catalog import task_key
+from mutant.storage.catalog import unknown_task
+from mutant.storage.faults import decoding
 from mutant.storage.refusals import Damaged
-from mutant.storage.schema import ImagesRow
+from mutant.storage.schema import ImagesRow, TaskRow
 from mutant.tasks.load import LoadedTask
 from mutant.tasks.perceptual import HASH_BYTES
 
@@ -48,16 +49,20 @@ def _hashes(loaded: LoadedTask, split: str) -> TaskImages:
 def write_images(connection: Connection, images: Sequence[TaskImages]) -> None:
     """Keep the hashes of splits of which none are kept yet."""
     for one in images:
-        key = task_key(connection, one.task)
+        key = _task_key(connection, one.task)
         place = (ImagesRow.task_key == key) & (ImagesRow.split == one.split)
         if connection.scalar(select(ImagesRow.split).where(place)) is None:
             row = {"content": one.content.astype(_CONTENT).tobytes(), "looks": one.looks.astype(_LOOKS).tobytes()}
             connection.execute(insert(ImagesRow).values(task_key=key, split=one.split, **row))
 
 
+@decoding()
 def load_images(connection: Connection, task: str, split: str) -> TaskImages | None:
-    """A split's hashes; None when none were kept (a task added before schema 0003). Raises Damaged."""
-    place = (ImagesRow.task_key == task_key(connection, task)) & (ImagesRow.split == split)
+    """A split's hashes, of a removed task as well; None when none were kept. Raises Damaged.
+
+    None were kept of a task that was added before schema 0003, or imported by a version that left them out.
+    """
+    place = (ImagesRow.task_key == _task_key(connection, task)) & (ImagesRow.split == split)
     row = connection.execute(select(ImagesRow.content, ImagesRow.looks).where(place)).one_or_none()
     if row is None:
         return None
@@ -65,6 +70,20 @@ def load_images(connection: Connection, task: str, split: str) -> TaskImages | N
         raise Damaged(f"The image hashes of task '{task}', split {split}, are damaged.")
     content, looks = np.frombuffer(row.content, _CONTENT), np.frombuffer(row.looks, _LOOKS)
     return TaskImages(task, split, content, looks.reshape(len(content), -1))
+
+
+def copy_images(theirs: Connection, ours: Connection, task: str, name: str) -> None:
+    """Keep another system's hashes of its `task` as those of the task `name` here, where none are kept yet."""
+    found = (load_images(theirs, task, split) for split in HASHED)
+    write_images(ours, [replace(one, task=name) for one in found if one is not None])
+
+
+def _task_key(connection: Connection, name: str) -> int:
+    """Of a task that may be removed: what its images trained is on the paths of others."""
+    key = connection.scalar(select(TaskRow.key).where(TaskRow.name == name))
+    if key is None:
+        raise unknown_task(connection, name)
+    return key
 
 
 def _fits(content: Any, looks: Any) -> bool:

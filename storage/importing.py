@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from mutant.blueprint import inheritable
 from mutant.path import Path
 from mutant.storage import births, catalog, facts, paths, runs, weights
 from mutant.storage.exclusive import exclusive
+from mutant.storage.faults import decoding
+from mutant.storage.images import copy_images
 from mutant.storage.records import now
-from mutant.storage.refusals import Conflict
+from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import (
     CollectedRow,
     ComponentRow,
@@ -103,21 +106,22 @@ class _Import:
 
     def run(self) -> Imported:
         best = self._line[0]
-        if self._is_here(best):
-            return Imported(self._name, best.id, new=False)
+        there = self._is_here(best)
+        if there is not None:
+            return Imported(self._name, there, new=False)
         self._bring_tasks()
         came, shared = self._bring_weights()
-        here = _versions(self._connection, [path.id for path in self._line])
+        here = _meanings(self._connection, [path.id for path in self._line])
         written = [self._bring_path(path, here.get(path.id)) for path in reversed(self._line)]
         self._finish(self._ids[best.id])
         return Imported(self._name, self._ids[best.id], True, sum(written), came, shared)
 
-    def _is_here(self, best: Path) -> bool:
-        """Whether the task is here with the same path. Raises Conflict when the name is taken by something else."""
+    def _is_here(self, best: Path) -> str | None:
+        """The id of the task's path when both are here. Raises Conflict when the name is taken by something else."""
         connection = self._connection
         row = _task_row(connection, self._name)
         if row is None:
-            return False
+            return None
         if row.fingerprint != self._task.fingerprint:
             raise Conflict(
                 f"There is a task '{self._name}' with other images, labels or splits.",
@@ -125,16 +129,18 @@ class _Import:
             )
         key = runs.winners(connection, TaskRow.key == row.key).get(self._name)
         if key is None:
-            return False
-        if connection.scalar(select(PathRow.version).where(PathRow.key == key)) == best.version:
-            return True
+            return None
+        id_, version = connection.execute(select(PathRow.id, PathRow.version).where(PathRow.key == key)).one()
+        if version == best.version:
+            return id_
         raise Conflict(
             f"Task '{self._name}' is here with another model, which stays as it is.",
             hint=f"Give this one another name: mutant import SOURCE {self._task.name} --name NEW",
         )
 
     def _bring_tasks(self) -> None:
-        """Rows for the tasks of the line. Those but the task itself are for lineage alone, unless they are here."""
+        """Rows for the tasks of the line, with the hashes of their images. Those but the task itself are for lineage
+        alone, unless they are here."""
         self._names[self._task.name] = self._name
         _put_task(self._connection, replace(self._task, name=self._name), active=True)
         for path in self._line:
@@ -145,14 +151,18 @@ class _Import:
                     task = replace(task, name=f"{task.name[:55]}-{task.fingerprint[:8]}")
                 self._names[path.task] = task.name
                 _put_task(self._connection, task, active=False)
+        with self._source.reading() as theirs:
+            for task, name in self._names.items():
+                copy_images(theirs, self._connection, task, name)
 
     def _bring_weights(self) -> tuple[int, int]:
         """Rows of all components and traces of the line, weights of those that are needed; how many came, were here."""
         parts = dict.fromkeys(part for path in self._line for part in path.parts)
         components = list(dict.fromkeys(part.digest for part in parts))
         traces = list(dict.fromkeys(part.trace for part in parts if part.trace is not None))
-        needed = inheritable(self._line)
         with self._source.reading() as theirs:
+            with decoding():  # recorded mutations that do not fit their parents make no path
+                needed = inheritable(self._line)
             _copy_rows(theirs, self._connection, components, traces)
             wanted = list(dict.fromkeys(part.digest for part in needed))
             here = _stored(self._connection, wanted)
@@ -167,32 +177,31 @@ class _Import:
         _remember(self._connection, [*components, *traces])
         return len(wanted) - len(here), len(here)
 
-    def _bring_path(self, path: Path, version: str | None) -> bool:
-        """Write a path unless it is here. Another path of its id here, with the `version` (same seed, other data),
-        gives it a new one."""
+    def _bring_path(self, path: Path, here: "_Meaning | None") -> bool:
+        """Write a path unless it is here: as the same task's, from the same parent, with the same weights.
+
+        `here` is what its id means here. A path whose id means another (the same seed with other data), and one whose
+        task has another name here, get an id of their own, which is the same whenever they come again.
+        """
         connection = self._connection
-        id_ = path.id
-        if version is not None and version != path.version:
-            id_ = hashlib.sha256(f"{path.id}/{path.version}".encode()).hexdigest()
-            version = _versions(connection, [id_]).get(id_)
+        task = None if path.task is None else self._names[path.task]
+        parent = None if path.parent is None else self._ids[path.parent]
+        meaning, id_ = _Meaning(path.version, task, parent), path.id
+        if here != meaning and (here is not None or task != path.task):
+            id_ = hashlib.sha256(f"{path.id}/{path.version}/{task}/{parent}".encode()).hexdigest()
+            here = _meanings(connection, [id_]).get(id_)
         self._ids[path.id] = id_
-        if version is not None:
+        if here is not None:
             return False
         parts = tuple(
             replace(
                 part,
                 trained_by=self._ids.get(part.trained_by, part.trained_by),
-                task=None if part.task is None else self._names[part.task],
+                task=None if part.task is None else self._names.get(part.task, part.task),
             )
             for part in path.parts
         )
-        new = replace(
-            path,
-            id=id_,
-            task=None if path.task is None else self._names[path.task],
-            parent=None if path.parent is None else self._ids[path.parent],
-            parts=parts,
-        )
+        new = replace(path, id=id_, task=task, parent=parent, parts=parts)
         births.write_path(connection, births.NewPath(new, {}, (), ()))
         return True
 
@@ -202,21 +211,26 @@ class _Import:
         run = (connection.execute(select(RunRow.id).order_by(RunRow.id.desc()).limit(1)).scalar() or 0) + 1
         config = self._config(best.id) | {"children": 0}
         at, key = now(), catalog.task_key(connection, self._name)
-        visits = list(connection.scalars(select(SegmentRow.visit).where(SegmentRow.task_key == key)))
+        visits = connection.scalar(select(func.count()).where(SegmentRow.task_key == key))
         connection.execute(insert(RunRow).values(id=run, config=config, state="finished", started_at=at, ended_at=at))
         connection.execute(
             insert(SegmentRow).values(
                 run=run,
                 segment=0,
                 task_key=key,
-                visit=max(visits, default=-1) + 1,
+                visit=visits,
                 state="finished",
                 winner_key=paths.path_key(connection, winner),
             )
         )
         golden = self._source.golden(best.id)
-        if golden is not None:
-            facts.write_golden(connection, winner, golden, facts.golden_blob(golden))
+        if golden is None:
+            raise Damaged(
+                f"Task '{task}' of '{label(self._source.url)}' has lost its golden outputs: what it answers cannot be "
+                f"proved any more.",
+                hint="Import it from a copy that is whole. What else differs there: mutant verify",
+            )
+        facts.write_golden(connection, winner, golden, facts.golden_blob(golden))
         for evaluation in self._source.evaluations(task):
             if evaluation.path == best.id:
                 facts.write_evaluation(connection, replace(evaluation, path=winner, task=self._name))
@@ -233,12 +247,25 @@ class _Import:
         return dict(found[-1].config) if found else {}
 
 
-def _versions(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    """Versions of the paths that are here, by id."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class _Meaning:
+    """What the id of a path stands for: its weights by their version, its task's name and its parent's id."""
+
+    version: str
+    task: str | None
+    parent: str | None
+
+
+def _meanings(connection: Connection, ids: Sequence[str]) -> dict[str, _Meaning]:
+    """Of the paths that are here, by id."""
+    parent = aliased(PathRow)
+    query = select(PathRow.id, PathRow.version, TaskRow.name, parent.id)
+    query = query.outerjoin(TaskRow, TaskRow.key == PathRow.task_key)
+    query = query.outerjoin(parent, parent.key == PathRow.parent_key)
+    found: dict[str, _Meaning] = {}
     for some in weights.chunks(ids):
-        rows = connection.execute(select(PathRow.id, PathRow.version).where(PathRow.id.in_(some)))
-        found.update({row.id: row.version for row in rows})
+        rows = connection.execute(query.where(PathRow.id.in_(some)))
+        found.update({id_: _Meaning(version, task, above) for id_, version, task, above in rows})
     return found
 
 

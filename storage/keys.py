@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import delete, insert, select
 
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import KeyRow
@@ -60,7 +61,7 @@ def take_back(store: Store, name: str) -> None:
 
 def load(store: Store) -> tuple[Key, ...]:
     """All keys, oldest first."""
-    with store.reading() as connection:
+    with store.reading() as connection, decoding():
         rows = connection.execute(select(KeyRow.__table__).order_by(KeyRow.created_at, KeyRow.id))
         return tuple(checked(Key(*row)) for row in rows)
 

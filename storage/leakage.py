@@ -8,6 +8,7 @@ import numpy as np
 
 from mutant.origins import Origin, origins
 from mutant.path import Path
+from mutant.storage.faults import decoding
 from mutant.storage.images import TaskImages, load_images
 from mutant.storage.store import Store
 from mutant.tasks.perceptual import count_near
@@ -47,7 +48,7 @@ class Leakage:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Tasks of which no hashes were kept, on either side: they were added by an older version."""
+        """Tasks of which no hashes were kept, on either side: an older version added or imported one of them."""
         return tuple(one.task for one in self.trained_by if one.exact is None)
 
 
@@ -60,7 +61,9 @@ def leakage(store: Store, path: Path) -> Leakage:
     trained: defaultdict[str, list[Origin]] = defaultdict(list)
     ancestry, test_split = store.ancestors(path.id), store.task(path.task).split("test")
     with store.reading() as connection:
-        for origin in origins(ancestry):
+        with decoding():  # recorded mutations that do not fit their parents make no path
+            found_origins = origins(ancestry)
+        for origin in found_origins:
             trained[origin.ancestor.task or ""].append(origin)
         test = load_images(connection, path.task, "test")
         found = [_leak(task, of, test, load_images(connection, task, "train")) for task, of in trained.items()]

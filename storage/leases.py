@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.process import Process
 from mutant.storage.records import now
 from mutant.storage.refusals import Held, Superseded
@@ -32,13 +34,14 @@ class Lease:
         return f"{self.process} ({self.purpose})"
 
 
+@decoding()
 def load(connection: Connection) -> Lease | None:
     """The lease as it stands; None before the first."""
     row = connection.execute(select(LeaseRow.__table__)).one_or_none()
     if row is None:
         return None
-    process = None if row.host is None else Process(row.host, row.boot, row.pid, row.born)
-    return Lease(row.token, process, row.purpose, row.beat, row.since)
+    process = None if row.host is None else checked(Process(row.host, row.boot, row.pid, row.born))
+    return checked(Lease(row.token, process, row.purpose, row.beat, row.since))
 
 
 def take(connection: Connection, process: Process, purpose: str) -> Lease:

@@ -12,6 +12,7 @@ from mutant.mutation import Clone
 from mutant.path import HEAD, Part, Path
 from mutant.storage import identity, runs
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.paths import load_paths
 from mutant.storage.refusals import Damaged
 from mutant.storage.schema import CandidateRow, CollectedRow, ComponentRow, PartRow, PathRow, TaskRow, WeightsRow
@@ -124,8 +125,9 @@ def blame(connection: Connection, digest: str) -> Blame:
         raise Damaged(f"No path uses component {digest[:12]}.", hint="See: mutant verify --everything")
     line = ancestors(connection, row.id or _root(connection))
     made_by = line[0]
-    place = None if row.run is None else checked(Place(row.run, row.segment, row.generation, row.child))
-    spec = checked(Spec.from_json(row.spec))
+    with decoding():
+        place = None if row.run is None else checked(Place(row.run, row.segment, row.generation, row.child))
+        spec = checked(Spec.from_json(row.spec))
     return Blame(
         digest,
         spec,

@@ -13,6 +13,8 @@ from mutant.mutation import Mutation, from_dict
 from mutant.path import Part, Path
 from mutant.storage import identity, weights
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
+from mutant.storage.refusals import Damaged
 from mutant.storage.schema import CandidateRow, ComponentRow, MutationRow, PartRow, PathRow, TaskRow, TraceRow
 from mutant.tasks.errors import Unknown
 
@@ -42,6 +44,15 @@ def full_id(connection: Connection, id_or_prefix: str) -> str:
     return identity.full_id(connection, PathRow.id, "path", id_or_prefix, see="mutant list")
 
 
+def load_path(connection: Connection, key: int) -> Path:
+    """The path that another row names by its key. Raises Damaged when there is none."""
+    found = load_paths(connection, PathRow.key == key)
+    if not found:
+        raise Damaged(f"A path that the database names, of key {key}, is not in it.", hint="Restore it from a copy.")
+    return found[0]
+
+
+@decoding()
 def load_paths(connection: Connection, where: ColumnElement[bool] | None = None) -> tuple[Path, ...]:
     """Paths that fulfil a condition on `PathRow`, the root first, then by their place in the runs."""
     condition = true() if where is None else where

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
+from mutant.storage.faults import decoding
 from mutant.storage.schema import (
     BaselineRow,
     CandidateRow,
@@ -44,7 +45,7 @@ class Pulse:
 
 def pulse(store: Store) -> Pulse:
     """The system's pulse now, of one state of the database."""
-    with store.reading() as connection:
+    with store.reading() as connection, decoding():
         learnt, going_on = (
             repr([[tuple(row) for row in sorted(connection.execute(query), key=repr)] for query in queries])
             for queries in (_LEARNT, _GOING_ON)

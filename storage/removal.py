@@ -10,7 +10,7 @@ from mutant.storage import catalog, runs, weights
 from mutant.storage.exclusive import exclusive
 from mutant.storage.facts import load_golden, write_event
 from mutant.storage.lineage import ancestry
-from mutant.storage.paths import load_paths
+from mutant.storage.paths import load_path
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import PartRow, PathRow, TaskRow
@@ -76,8 +76,8 @@ def undo(store: Store, task: str) -> None:
                 f"Task '{task}' was never learnt here; only its lineage is known.",
                 hint=f"Bring it in from a system that has it: mutant import SOURCE {task}",
             )
-        (path,) = load_paths(connection, PathRow.key == best[task])
-        weights.read_components(connection, (part.digest for part in path.parts))
+        path = load_path(connection, best[task])
+        weights.read_components(connection, [part.digest for part in path.parts])
         load_golden(connection, path.id)
         write_event(connection, None, "task brought back", {"task": task})
 

@@ -7,11 +7,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
 from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.records import OPEN, Run, RunState, Segment, SegmentKey, now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import CandidateRow, PathRow, RunRow, SegmentRow, TaskRow
 
 
+@decoding()
 def load_runs(connection: Connection, where: ColumnElement[bool] | None = None) -> tuple[Run, ...]:
     """Runs that fulfil a condition on `RunRow`, with their segments, oldest first."""
     condition = true() if where is None else where
@@ -33,6 +35,7 @@ def _checked(run: Run) -> Run:
     return run
 
 
+@decoding()
 def load_segments(connection: Connection, where: ColumnElement[bool] | None = None) -> tuple[Segment, ...]:
     query = (
         select(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-from mutant.storage.faults import decoding, translated
+from mutant.storage.faults import decoding, naming_damage, translated
 from mutant.storage.jsons import canonical
 from mutant.storage.locks import BUSY_SECONDS, WRITES
 from mutant.storage.schema import APPLICATION_ID
@@ -31,7 +31,7 @@ def revision(url: URL) -> str | None:
     """As `engine.revision`."""
     path = database_file(url)
     _check_file(path, label(url))
-    with translated(url), decoding(url), closing(_read_only(path, 5.0)) as connection:
+    with translated(url), naming_damage(url), decoding(), closing(_read_only(path, 5.0)) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if application != APPLICATION_ID and tables:

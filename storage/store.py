@@ -14,7 +14,7 @@ from mutant.pool import Pool
 from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
 from mutant.storage.blobs.placement import Depot, Placement, chosen, opened
 from mutant.storage.engine import connect, revision
-from mutant.storage.faults import decoding, translated
+from mutant.storage.faults import decoding, naming_damage, translated
 from mutant.storage.founding import check_same, found
 from mutant.storage.images import TaskImages, write_images
 from mutant.storage.locks import BUSY_SECONDS, DEPOT, WRITES
@@ -29,7 +29,7 @@ from mutant.storage.records import (
     SegmentKey,
     SystemInfo,
 )
-from mutant.storage.refusals import Conflict
+from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import PathRow, RunRow, TaskRow
 from mutant.storage.url import database_url, label
 from mutant.tasks.errors import Unknown, UserError
@@ -102,7 +102,7 @@ class Store:
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """A transaction that sees one state of the database, for the modules of this room."""
-        with translated(self.url), decoding(self.url), self._engine.begin() as connection:
+        with translated(self.url), naming_damage(self.url), self._engine.begin() as connection:
             yield self._placed(connection)
 
     @contextmanager
@@ -128,13 +128,14 @@ class Store:
         if self.read_only:
             raise UserError(f"'{label(self.url)}' was opened for reading only, and this writes to it.")
         engine = self._engine.execution_options(**{WRITES: True})
-        with translated(self.url), decoding(self.url), engine.begin() as connection:
+        with translated(self.url), naming_damage(self.url), engine.begin() as connection:
             yield self._placed(connection)
 
     def _placed(self, connection: Connection) -> Connection:
         """The connection, told where weights lie."""
         if self._depot is None:
-            self._depot = opened(catalog.load_placement(connection), self.url)
+            with decoding():
+                self._depot = opened(catalog.load_placement(connection), self.url)
         return connection.execution_options(**{DEPOT: self._depot})
 
     @property
@@ -174,8 +175,7 @@ class Store:
             return self._root(connection)
 
     def _root(self, connection: Connection) -> Path:
-        (root,) = paths.load_paths(connection, PathRow.key == catalog.load_system(connection)[1])
-        return root
+        return paths.load_path(connection, catalog.load_system(connection)[1])
 
     def path(self, id_or_prefix: str) -> Path:
         """The path whose id begins so; raises Unknown when there is none or more than one."""
@@ -204,7 +204,7 @@ class Store:
         with self.reading() as connection:
             catalog.task_key(connection, task)
             key = runs.winners(connection, TaskRow.name == task).get(task)
-            return None if key is None else paths.load_paths(connection, PathRow.key == key)[0]
+            return None if key is None else paths.load_path(connection, key)
 
     def learnt(self) -> tuple[str, ...]:
         """The tasks that have a best path, in order of arrival."""
@@ -216,6 +216,9 @@ class Store:
         with self.reading() as connection:
             winners = runs.winners(connection)
             found = {path.task: path for path in paths.load_paths(connection, paths.with_keys(winners.values()))}
+            strange = next((task for task in winners if task not in found), None)
+            if strange is not None:
+                raise Damaged(f"The best path of task '{strange}' belongs to another task.", hint="See: mutant verify")
             return Pool(self._root(connection), tuple(found[task] for task in winners))
 
     # Weights
@@ -227,7 +230,7 @@ class Store:
     def components(self, digests: Iterable[str]) -> dict[str, Component]:
         """Components by digest, each checked against it."""
         with self.reading() as connection:
-            return weights.read_components(connection, digests)
+            return weights.read_components(connection, tuple(digests))
 
     def trace(self, digest: str) -> Arrays:
         """The optimizer's momentum that `Part.trace` names, checked against its digest."""

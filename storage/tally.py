@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, cast, func, select
 from mutant.outcome import Cost
 from mutant.storage.checks import checked
 from mutant.storage.costs import cost_of
+from mutant.storage.faults import decoding
 from mutant.storage.records import SegmentKey
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
 
@@ -48,6 +49,7 @@ class Failure:
     seconds: float
 
 
+@decoding()
 def tallies(connection: Connection) -> dict[SegmentKey, Tally]:
     """Of every segment that has candidates."""
     row = CandidateRow
@@ -79,6 +81,7 @@ def _with(tally: Tally, counted: Any) -> Tally:
     return Tally(states, counted.best, cost, counted.predicted_seconds, counted.predicted_flops)
 
 
+@decoding()
 def last_failures(connection: Connection, most: int) -> tuple[Failure, ...]:
     """The failures with the latest places in the runs, in order."""
     row = CandidateRow

@@ -14,8 +14,8 @@ from mutant.storage import weights
 from mutant.storage.collection import collected
 from mutant.storage.faults import DECODING
 from mutant.storage.records import Golden
-from mutant.storage.refusals import BlobDamaged, Damaged
-from mutant.storage.schema import CollectedRow, ComponentRow, GoldenRow, PartRow, PathRow, TaskRow, TraceRow
+from mutant.storage.refusals import BlobDamaged, Collected, Damaged
+from mutant.storage.schema import CollectedRow, ComponentRow, GoldenRow, PartRow, PathRow, SegmentRow, TaskRow, TraceRow
 from mutant.storage.store import Store
 
 Forward = Callable[[Path, Mapping[str, Component], np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -39,6 +39,7 @@ class DamagedComponent:
 class TaskReport:
     """What became of a task's path. `component` is the first of the path that is damaged, as `slot: kind (reason)`.
 
+    A path without golden outputs is `different`: none becomes a task's best without them, so they are lost.
     `differing` of `values` logits differ, by `largest_difference` at most (None where they could not be computed or
     are not finite).
     """
@@ -92,7 +93,7 @@ def verify(
     """Recompute the hashes of the components that the tasks' best paths use, and the tasks' golden outputs.
 
     `tasks` None means all. `everything` adds all stored components, those of paths that lost as well, the momentum, and
-    the golden outputs of all other paths that have some: those that won an earlier segment, or whose task was removed.
+    the golden outputs of all other paths that won a segment: an earlier one, or one of a task that was removed.
     (A path that won no segment never has any.) What was collected is left out. `backend` names the one that `forward`
     runs on, as in `Golden.backend` (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
     """
@@ -122,15 +123,18 @@ def _stored(store: Store, row: type[ComponentRow] | type[TraceRow]) -> list[str]
 
 
 def _others_with_golden(store: Store, known: Collection[str | None]) -> list[tuple[str, str]]:
-    """Task and id of the paths, but the `known` ones, whose golden outputs and components were not collected."""
+    """Task and id of the paths, but the `known` ones, that have golden outputs or must have had them (they won a
+    segment), and whose golden outputs and components were not collected."""
     gone = select(CollectedRow.digest)
     lost = select(PartRow.path_key).join(ComponentRow, ComponentRow.key == PartRow.component_key)
     lost = lost.where(PartRow.path_key == PathRow.key, ComponentRow.digest.in_(gone))
+    won = select(SegmentRow.run).where(SegmentRow.winner_key == PathRow.key, SegmentRow.state == "finished").exists()
     query = (
         select(TaskRow.name, PathRow.id)
-        .join(GoldenRow, GoldenRow.path_key == PathRow.key)
+        .outerjoin(GoldenRow, GoldenRow.path_key == PathRow.key)
         .join(TaskRow, TaskRow.key == PathRow.task_key)
-        .where(GoldenRow.digest.not_in(gone), ~lost.exists())
+        .where(GoldenRow.digest.is_not(None) | won)
+        .where(GoldenRow.digest.is_(None) | GoldenRow.digest.not_in(gone), ~lost.exists())
         .order_by(PathRow.key)
     )
     with store.reading() as connection:
@@ -170,6 +174,9 @@ class _Checker:
         with self._store.reading() as connection:
             kinds = weights.specs(connection, digests)
             for digest, arrays in self._decoded(connection, digests, kinds):
+                if digest not in kinds:
+                    self._blame(digest, "unreadable: no row says what it is", "")
+                    continue
                 found[digest] = Component(kinds[digest], arrays)
                 if found[digest].digest != digest:
                     self._blame(digest, "changed", str(kinds[digest]))
@@ -203,6 +210,8 @@ def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, ba
     path = store.best(name)
     if path is None:
         return TaskReport(name, "not comparable", reason="no segment of the task is finished yet")
+    if path.task != name:
+        return TaskReport(name, "different", path.id, reason=f"its best path belongs to the task '{path.task}'")
     return _check_path(store, name, path, forward, checker, backend)
 
 
@@ -219,9 +228,11 @@ def _check_path(
         golden = store.golden(path.id)
     except Damaged as error:
         return replace(report, reason=f"its golden outputs cannot be read: {error.message}")
-    if golden is None:
+    except Collected:
         verdict: Verdict = "not comparable" if first is None else "different"
-        return replace(report, verdict=verdict, reason="the path has no golden outputs")
+        return replace(report, verdict=verdict, reason="its golden outputs were collected")
+    if golden is None:
+        return replace(report, reason="its golden outputs are missing")
     if any(part.digest not in components for part in path.parts):
         return replace(report, values=golden.logits.size, reason="a component cannot be read")
     try:

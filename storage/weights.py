@@ -17,7 +17,7 @@ from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.storage.blobs.placement import Depot
 from mutant.storage.blobs.protocol import keep
 from mutant.storage.checks import checked
-from mutant.storage.faults import DECODING
+from mutant.storage.faults import DECODING, decoding
 from mutant.storage.locks import DEPOT
 from mutant.storage.refusals import BlobDamaged, Collected, Damaged
 from mutant.storage.schema import CollectedRow, ComponentRow, WeightsRow
@@ -153,6 +153,7 @@ def put(connection: Connection, blobs: Iterable[Blob]) -> None:
             connection.execute(delete(CollectedRow).where(CollectedRow.digest == digest))
 
 
+@decoding()
 def specs(connection: Connection, digests: Sequence[str]) -> dict[str, Spec]:
     """Specs of the known components among `digests`."""
     found: dict[str, Spec] = {}
@@ -172,7 +173,7 @@ def stored(connection: Connection, digests: Sequence[str]) -> Iterator[Stored]:
 def rows(connection: Connection, query: Select[str, int, bytes | None]) -> Iterator[Stored]:
     """The rows of weights that a query of digest, size and data finds, one at a time."""
     depot = depot_of(connection)
-    with connection.execute(query.execution_options(yield_per=1)) as found:
+    with decoding(), connection.execute(query.execution_options(yield_per=1)) as found:
         for digest, n_bytes, data in found:
             yield Stored(digest, n_bytes, data, depot)
 
@@ -185,6 +186,7 @@ class Held:
     bytes: int
 
 
+@decoding()
 def held(connection: Connection) -> tuple[Held, Held]:
     """What lies in the database, and what in the blob store."""
     outside = WeightsRow.data.is_(None)
@@ -193,6 +195,7 @@ def held(connection: Connection) -> tuple[Held, Held]:
     return found.get(False, Held(0, 0)), found.get(True, Held(0, 0))
 
 
+@decoding()
 def read_components(connection: Connection, digests: Iterable[str]) -> dict[str, Component]:
     """Components by digest, each checked against it. Raises Damaged when one is missing or differs."""
     wanted = list(dict.fromkeys(digests))
@@ -208,6 +211,7 @@ def read_components(connection: Connection, digests: Iterable[str]) -> dict[str,
     return {digest: found[digest] for digest in wanted}
 
 
+@decoding()
 def read_arrays(connection: Connection, spec: Spec, digest: str) -> Mapping[str, np.ndarray[Any, Any]]:
     """Arrays that are no component, checked against their digest. Raises Damaged when they are missing or differ."""
     for row in stored(connection, [digest]):

@@ -2,16 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path as FilePath
-from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select, update
 
 from mutant.storage import migrate, weights
 from mutant.storage.blobs.placement import Placement, opened
+from mutant.storage.checks import checked
+from mutant.storage.faults import decoding
 from mutant.storage.importing import import_tasks
 from mutant.storage.locks import DEPOT
-from mutant.storage.portable import forget_places, portable_info
-from mutant.storage.schema import Base, PermitRow, SystemRow, WeightsRow
+from mutant.storage.portable import forget_places, portable_info, portable_row, portable_tables
+from mutant.storage.schema import SystemRow, WeightsRow
 from mutant.storage.store import Store
 from mutant.storage.url import database_url
 from mutant.tasks.errors import UserError
@@ -21,7 +22,8 @@ _AT_A_TIME = 1000
 
 
 def copy_system(store: Store, file: FilePath) -> None:
-    """Write every row and all weights of `store`, as they are at one moment, to the new SQLite database `file`.
+    """Write what can leave of `store` (`portable.py`) and all its weights, as they are at one moment, to the new SQLite
+    database `file`.
 
     Wherever they lay, weights go into it, and those that are too large for it into its own directory beside it.
     """
@@ -30,10 +32,10 @@ def copy_system(store: Store, file: FilePath) -> None:
 
         def fill(ours: Connection) -> None:
             ours.execution_options(**{DEPOT: opened(placement, url)})
-            for table in Base.metadata.sorted_tables:
+            for table in portable_tables():
                 if table is WeightsRow.__table__:
                     _copy_weights(theirs, ours)
-                elif table is not PermitRow.__table__:
+                else:
                     _copy(theirs, ours, table)
             forget_places(ours)
             ours.execute(update(SystemRow).values(asdict(placement)))
@@ -45,15 +47,16 @@ def _copy_weights(theirs: Connection, ours: Connection) -> None:
     row = WeightsRow
     query = select(row.digest, row.n_bytes, row.data).order_by(row.key)
     for stored in weights.rows(theirs, query):
-        weights.put(ours, [weights.Blob(stored.digest, stored.read())])
+        with decoding():
+            blob = checked(weights.Blob(stored.digest, stored.read()))
+        weights.put(ours, [blob])
 
 
 def _copy(theirs: Connection, ours: Connection, table: Table) -> None:
     query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_AT_A_TIME)
-    with theirs.execute(query) as rows:
+    with decoding(), theirs.execute(query) as rows:
         for some in rows.mappings().partitions():
-            found: list[dict[str, Any]] = [dict(row) for row in some]
-            ours.execute(insert(table), found)
+            ours.execute(insert(table), [portable_row(table, {**row}) for row in some])
 
 
 def extract_task(store: Store, task: str, file: FilePath) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "Starting": {"quickstart"},
     "The system": {"init", "status", "digest", "db"},
     "What there is": {"roots", "tasks", "presets"},
-    "Growing": {"add", "evolve", "resume", "abandon", "baseline"},
+    "Growing": {"add", "evolve", "resume", "abandon", "baseline", "bench"},
     "Looking": {"list", "show", "lineage", "blame", "impact", "diff", "report"},
     "Using": {"predict", "evaluate", "verify", "plot", "export", "serve", "keys"},
     "Keeping": {"rm", "gc", "import"},

@@ -88,6 +88,19 @@ def test_no_section_is_about_a_command_that_is_not_there() -> None:
     assert set(re.findall(r"^## mutant (.*)$", page("cli.md"), re.MULTILINE)) == set(COMMANDS)
 
 
+def test_the_readme_lists_every_command() -> None:
+    (listed,) = re.findall(r"^## Commands\n+(.*?): see ", (DOCS.parent / "README.md").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"`(?:mutant )?([^`]+)`", listed)) == set(COMMANDS)
+
+
+def test_all_commands_but_those_that_are_named_have_json() -> None:
+    without = {w for w, c in COMMANDS.items() if not any("--json" in p.opts for p in c.params)}
+    (named,) = re.findall(r"`--json`: [^`]*\(all\s+but (.*?)\)", page("cli.md"), re.DOTALL)
+    assert set(re.findall(r"`([a-z ]+)`", named)) == without
+    (named,) = re.findall(r"All but (.*?) have `--json`", (DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    assert set(re.findall(r"`([a-z ]+)`", named)) == without
+
+
 def test_every_exit_code_is_told() -> None:
     for code in re.findall(r"\b(\d+) \w", EXIT_CODES):
         assert re.search(rf"^\| [\d, ]*\b{code}\b", page("cli.md"), re.MULTILINE), code
@@ -109,12 +122,16 @@ def value(preset: Preset, key: str) -> str:
     match key:
         case "first_children":
             return preset.first_children
+        case "clones":
+            return preset.rules.clones
         case "mutation_probability":
             return f"{preset.rules.start} ({preset.rules.probability})"
         case "reach":
             return "all" if preset.rules.reach is None else str(preset.rules.reach)
         case "validations" | "examples_per_validation" | "batch" | "augmented_views":
             return f"{getattr(preset.training, key):,}"
+        case "head_start":
+            return preset.training.head_start
         case "halving":
             return str(preset.halving) if preset.halving else "0 (off)"
         case "always cloned":
@@ -129,7 +146,8 @@ def value(preset: Preset, key: str) -> str:
 
 PRESET_KEYS = (
     "children", "generation_size", "visits", "examples_per_validation", "validations", "batch",
-    "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "halving",
+    "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "clones",
+    "head_start", "halving",
     "always cloned", "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 

@@ -9,10 +9,14 @@ from pathlib import Path as FilePath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from storage_samples import counts, forward, grow, grow_segment, new_store, sample_task
+from storage_samples import counts, forward, grow, grow_segment, new_store, planned, sample_task
 
+from mutant.storage import keys
 from mutant.storage.digest import digest
 from mutant.storage.export import CARD, CONFIG, MODEL, export_system, export_task, load_export
+from mutant.storage.facts import write_event
+from mutant.storage.holding import Pace, holding
+from mutant.storage.process import Process
 from mutant.storage.records import Evaluation
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
@@ -94,6 +98,36 @@ def test_a_whole_system_is_an_ordinary_one(tmp_path: FilePath, new_database: Cal
         assert run is not None
         grow_segment(copy, run.segments[0].key, "a", copy.root(), seed=5)
         copy.finish_run(run.id)
+
+
+def test_a_whole_system_takes_no_keys_and_no_hosts_along(tmp_path: FilePath, new_database: Callable[[], str]) -> None:
+    """Exported while a controller of another host trains; the copy is nobody's, and can be gone on with."""
+    host, other = (Process(f"{name}.lab.example", "boot", 4242, "1") for name in ("gpu-7", "gpu-8"))
+    with new_store(new_database(), "a") as store:
+        keys.make(store, "the boss's key", "admin")
+        secret = keys.load(store)[0].secret
+        run = store.begin_run({}, ["a"])
+        crew = {"workers": 2, "ray_address": "ray://gpu-7.lab.example:10001", "budget_seconds": None}
+        store.record_event(run.id, "worked off by", {"before": None, "now": crew})
+        store.plan_generation(run.segments[0].key, 0, [planned("a", store.root(), child) for child in range(2)])
+        with holding(store, "run 1", process=host, pace=Pace(beat=1000)):
+            with store.writing() as connection:
+                write_event(connection, None, "taken over", {"from": str(other), "why": "is gone", "by": str(host)})
+            store.lease_candidate(run.segments[0].key, 0, 0, "worker 0 of gpu-7.lab.example")
+            made = export_system(store, tmp_path / "out")
+            expected = digest(store)
+    data = b"".join(file.read_bytes() for file in made.iterdir())
+    for word in ("lab.example", "the boss's key", secret):
+        assert word.encode() not in data
+    with Store.open(str(made / SYSTEM)) as copy:
+        assert digest(copy) == expected
+        assert (keys.load(copy), copy.holder()) == ((), None)
+        assert [event.data for event in copy.events() if event.kind == "taken over"] == [{"why": "is gone"}]
+        assert {record.state for record in copy.candidates(run.segments[0].key)} == {"STALE", "QUEUED"}
+        with holding(copy, "run 1"):
+            grow_segment(copy, run.segments[0].key, "a", copy.root())
+            copy.finish_run(run.id)
+        assert verify(copy, forward).ok
 
 
 def test_what_cannot_be_exported(tmp_path: FilePath, store: Store) -> None:

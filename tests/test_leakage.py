@@ -1,6 +1,6 @@
 """Test images that trained what a path is made of are found, counted and told; others are not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,10 +14,15 @@ from sqlalchemy import text
 from storage_samples import grow, new_store, sample_images
 from tiny import world
 
+from mutant.cli.leaking import leakage_facts, show_leaks
 from mutant.mutation import Clone, NewHead
 from mutant.origins import origins
+from mutant.storage.export import export_system, export_task
+from mutant.storage.importing import import_tasks
 from mutant.storage.leakage import leakage
+from mutant.storage.removal import remove
 from mutant.storage.store import Store
+from mutant.storage.whole import open_source
 from mutant.tasks.errors import UserError
 from mutant.tasks.perceptual import FLAT, count_near, perceptual_hashes, thumbnail
 
@@ -126,6 +131,37 @@ def test_hashes_that_were_not_kept_are_unknown_and_damaged_ones_are_told(store: 
         connection.execute(text("UPDATE task_images SET content = :short"), {"short": b"123"})
     with pytest.raises(UserError, match=r"image hashes of task 'a'.* damaged"):
         leakage(store, winner)
+
+
+def test_leaks_stay_known_where_a_task_goes(database: str, tmp_path: FilePath, new_database: Callable[[], str]) -> None:
+    """By import under its own and another name, by export, and when the task that trained its components is removed."""
+    with new_store(database, "a", "b") as store:
+        kept(store, "a", range(100, 200), range(5))
+        kept(store, "b", range(300, 400), range(190, 210))
+        before = leakage(store, grow(store, "a", "b")[1])
+        assert {leak.task: leak.exact for leak in before.trained_by} == {"a": 10, "b": 0}
+        export_task(store, "b", tmp_path / "task")
+        export_system(store, tmp_path / "whole")
+        remove(store, "a", force=True)
+        best = store.best("b")
+        assert best is not None
+        assert leakage(store, best) == before
+    for place in ("task", "whole"):
+        with open_source(str(tmp_path / place)) as source, new_store(new_database()) as target:
+            assert leakage(source, best) == before
+            import_tasks(source, target, ["b"])
+            assert leakage(target, best) == before
+            import_tasks(source, target, ["b"], name="other")
+            other = target.best("other")
+            assert other is not None
+            assert {leak.task: leak.exact for leak in leakage(target, other).trained_by} == {"a": 10, "other": 0}
+
+
+def test_why_leaks_are_unknown_is_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    show_leaks(leakage_facts(store, grow(store, "a")[0]))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Leakage: unknown for a: an older version of mutant, which kept no hashes" in said
+    assert "added or imported a or what trained its path" in said
 
 
 def arrays(file: FilePath, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], test: int) -> str:

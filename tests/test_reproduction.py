@@ -145,10 +145,30 @@ def test_actions_are_drawn_as_often_as_the_preset_says(preset):
         )
     )
     top = ROOT.depth - 1
-    assert counts[f"Cloneblock_{top:02d}"] / 2_000 == pytest.approx(rules.start, abs=0.04)
+    kept = 2_000 - counts["DropTopBlock"]
+    each_slot = pytest.approx(rules.start * 2_000, abs=80)
+    assert counts[f"Cloneblock_{top:02d}"] == (each_slot if rules.clones == "each slot" else kept)
     assert counts["SetHyperparameterlearning_rate"] / 2_000 == pytest.approx(rules.start, abs=0.04)
     assert bool(counts["SetProbability"]) == (rules.probability != "constant")
     assert counts["Clonenorm"] == 2_000 if "norm" in rules.always_cloned else counts["Clonenorm"] < 600
+
+
+@given(st.integers(0, 1000), st.sampled_from(LISTS["trained_blocks"]), st.none() | st.integers(0, 4))
+def test_top_blocks_are_cloned_together(seed, trained, reach):
+    rules = MutationRules(clones="top blocks", reach=reach, mutable=(), always_cloned=())
+    parent = replace(ROOT, hyperparameters=ROOT.hyperparameters.with_value("trained_blocks", trained))
+    rng = np.random.default_rng(seed)
+    edits = mutate([parent], task="a", classes=5, rules=rules, rng=rng, data=DataDraw({}))
+    parts = blueprint([parent], edits).parts
+    blocks = [part for part in parts if part.slot.startswith("block_")]
+    lowest = max(len(blocks) - trained, ROOT.depth - (ROOT.depth if reach is None else reach))
+    assert [part.trainable for part in blocks] == [index >= lowest for index in range(len(blocks))]
+    assert all(part.trainable for part in parts if part.slot in ("top", "norm", HEAD))
+    everything = trained >= len(blocks) and reach is None
+    below = [part for part in parts if part.slot in ("embedding", "class_token", "position")]
+    assert all(part.trainable == everything for part in below)
+    inserted = {edit.block for edit in edits if isinstance(edit, InsertAdapter)}
+    assert all(block < len(blocks) - trained for block in inserted)
 
 
 @given(st.integers(0, 1000), st.integers(0, 4), st.integers(1, 4))

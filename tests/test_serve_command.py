@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 import httpx
 import numpy as np
 import pytest
-from cli_calls import call
+from cli_calls import call, done
 from served import eventually, grow_two, infer_body, serving
 
 PIXELS = np.zeros((1, 8, 8, 3), dtype=np.uint8)
@@ -118,7 +118,7 @@ def test_keys_by_the_command_line(database: FilePath) -> None:
     assert made.out.strip() not in call("keys", "list", "--db", database).out
     wrong = call("keys", "rm", "depoly", "--db", database)
     assert (wrong.code, "Nearest: 'deploy'" in wrong.err) == (2, True)
-    assert call("keys", "rm", "deploy", "--db", database).code == 0
+    assert done("keys", "rm", "deploy", "--json", "--db", database).json == {"name": "deploy", "taken_back": True}
     assert "no keys" in call("keys", "list", "--db", database).out
 
 

@@ -38,6 +38,21 @@ def store(database: str) -> Iterator[Store]:
 # The system
 
 
+def test_a_mistake_of_the_program_is_not_told_as_damage(store: Store) -> None:
+    """Only what making values of rows raises is damage."""
+    for mistake in (KeyError("x"), TypeError("x"), ValueError("x"), IndexError("x"), AttributeError("x")):
+        for transaction in (store.reading, store.writing, store.changing):
+            with pytest.raises(type(mistake)), transaction():
+                raise mistake
+    nothing: dict[str, str] = {}
+    with pytest.raises(KeyError):
+        store.components(nothing[name] for name in ("no such name",))
+    with store.writing() as connection, collecting(connection):
+        connection.execute(text("UPDATE paths SET hyperparameters = '[1]'"))
+    with pytest.raises(Damaged, match=r"The database .* is damaged"):
+        store.paths()
+
+
 def test_a_system_remembers_its_root(database: str, store: Store) -> None:
     root, components = sample_root()
     assert store.root() == root

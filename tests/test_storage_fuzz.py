@@ -5,19 +5,31 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from storage_samples import forward, grow, new_store, sample_images
 
 from mutant.search.metrics import metrics
+from mutant.storage import keys
+from mutant.storage.children import children
+from mutant.storage.collection import gc
 from mutant.storage.digest import digest
-from mutant.storage.export import export_task
+from mutant.storage.effort import efforts
+from mutant.storage.export import export_system, export_task
+from mutant.storage.holding import Pace, holding
+from mutant.storage.importing import import_tasks
 from mutant.storage.leakage import leakage
+from mutant.storage.lineage import blame, component_id, impact
+from mutant.storage.pulse import pulse
+from mutant.storage.removal import remove, undo
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
+from mutant.storage.versions import versions
 from mutant.tasks.errors import UserError
 
 
@@ -28,7 +40,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     with new_store(directory, "a") as store:
         images = [sample_images("a", "train"), sample_images("a", "test", range(5, 9))]
         store.finish_run(store.begin_run({}, [], images=images).id)
-        grow(store, "a")
+        keys.make(store, "a key")
+        leased(store, "a")
+        store.record_event(1, "worked off by", {"before": None, "now": {"workers": 1, "ray_address": None}})
     with closing(sqlite3.connect(directory / "mutant.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA page_size = 1024")
@@ -51,6 +65,27 @@ def read_paths(store: Store) -> None:
             question()
 
 
+def read_lineage(store: Store) -> None:
+    """Who made each component, and who needs it."""
+    digests = sorted({part.digest for path in store.paths() for part in path.parts})
+    questions: list[Callable[[Connection, str], object]] = [blame, impact, component_id]
+    for digest_ in digests:
+        for question in questions:
+            with suppress(UserError), store.reading() as connection:
+                question(connection, digest_)
+
+
+def imported(store: Store) -> None:
+    with TemporaryDirectory() as directory, new_store(FilePath(directory)) as target:
+        import_tasks(store, target)
+
+
+def leased(store: Store, task: str) -> None:
+    """A run under a lease that was held before."""
+    with holding(store, "a run", pace=Pace(beat=1000, expiry=0.01)):
+        grow(store, task)
+
+
 def read_all(url: str, out: FilePath) -> None:
     """Everything that the program reads; a UserError ends one question, not the others."""
     questions: list[Callable[[Store], object]] = [
@@ -64,7 +99,17 @@ def read_all(url: str, out: FilePath) -> None:
         lambda store: [leakage(store, path) for path in store.pool().paths],
         lambda store: verify(store, forward, everything=True),
         digest,
-        lambda store: export_task(store, "a", out),
+        lambda store: export_task(store, "a", out / "task"),
+        lambda store: export_system(store, out / "whole"),
+        read_lineage,
+        lambda store: (efforts(store), store.tallies(), store.last_failures(5), store.training_seconds(), pulse(store)),
+        lambda store: (keys.load(store), store.holder(), versions(store, "a")),
+        lambda store: children(store, [segment for run in store.runs() for segment in run.segments]),
+        lambda store: gc(store, dry_run=True),
+        imported,
+        lambda store: (remove(store, "a"), undo(store, "a")),
+        gc,
+        lambda store: leased(store, "a"),
         lambda store: grow(store, "a"),
     ]
     try:

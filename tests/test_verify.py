@@ -1,6 +1,6 @@
 """The proof of no forgetting tells what changed, and only that."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,11 @@ from sqlalchemy import text
 from storage_samples import forward, grow, grow_segment, new_store, sample_golden
 
 from mutant.component import Component
+from mutant.path import Path
 from mutant.storage.collection import gc
+from mutant.storage.importing import import_tasks
 from mutant.storage.permit import collecting
+from mutant.storage.refusals import Damaged
 from mutant.storage.removal import remove
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
@@ -238,12 +241,63 @@ def test_whatever_is_added_the_old_tasks_stay_identical(
             golden[winner.id] = kept.logits.tobytes()
 
 
-def test_a_path_without_golden_outputs(store: Store) -> None:
+def lose_golden(store: Store, path: Path) -> None:
+    with store.writing() as connection, collecting(connection):
+        delete = text("DELETE FROM goldens WHERE path_key = (SELECT key FROM paths WHERE id = :id)")
+        connection.execute(delete, {"id": path.id})
+
+
+def test_golden_outputs_that_are_missing_are_damage(store: Store) -> None:
+    """No segment ends without them; of an earlier winner it is told with everything."""
+    (first,) = grow(store, "a")
+    run = store.begin_run({}, ["a"])
+    second = grow_segment(store, run.segments[0].key, "a", first, seed=7)
+    store.finish_run(run.id)
+    lose_golden(store, first)
+    assert verify(store, forward).ok
+    report = verify(store, forward, everything=True)
+    assert [(p.path, p.verdict, p.reason) for p in report.earlier] == [
+        (first.id, "different", "its golden outputs are missing")
+    ]
+    assert not report.ok
+    lose_golden(store, second)
+    report = verify(store, forward, tasks=["a"])
+    assert [(p.path, p.verdict, p.reason) for p in report.tasks] == [
+        (second.id, "different", "its golden outputs are missing")
+    ]
+    assert not report.ok
+
+
+def test_golden_outputs_that_were_collected_are_not(store: Store) -> None:
     grow(store, "a")
     with store.writing() as connection, collecting(connection):
-        connection.execute(text("DELETE FROM goldens"))
-    found = verify(store, forward, tasks=["a"]).tasks[0]
-    assert (found.verdict, found.reason) == ("not comparable", "the path has no golden outputs")
+        golden = "SELECT digest FROM goldens"
+        connection.execute(text(f"INSERT INTO collected SELECT digest, 1, CURRENT_TIMESTAMP FROM ({golden}) AS g"))
+        connection.execute(text(f"DELETE FROM weights WHERE digest IN ({golden})"))
+    report = verify(store, forward, tasks=["a"])
+    assert [(p.verdict, p.reason) for p in report.tasks] == [("not comparable", "its golden outputs were collected")]
+    assert report.ok
+
+
+def test_a_task_that_lost_its_golden_outputs_is_not_imported(store: Store, new_database: Callable[[], str]) -> None:
+    a, _ = grow(store, "a", "b")
+    lose_golden(store, a)
+    with new_store(new_database()) as target:
+        with pytest.raises(Damaged, match=r"'a'.* lost its golden outputs"):
+            import_tasks(store, target, ["a"])
+        assert import_tasks(store, target, ["b"])[0].new
+        assert verify(target, forward, everything=True).ok
+
+
+def test_a_best_path_of_another_task_is_told(store: Store) -> None:
+    grow(store, "a", "b")
+    with store.writing() as connection, collecting(connection):
+        connection.execute(text("UPDATE segments SET winner_key = (SELECT min(winner_key) FROM segments)"))
+    report = verify(store, forward, tasks=["a", "b"])
+    assert [task.verdict for task in report.tasks] == ["identical", "different"]
+    assert report.tasks[1].reason == "its best path belongs to the task 'a'"
+    with pytest.raises(Damaged, match=r"best path of task 'b' belongs to another task"):
+        store.pool()
 
 
 def test_logits_that_are_no_numbers_leave_no_nan_in_the_report(store: Store) -> None:

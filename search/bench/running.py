@@ -25,8 +25,9 @@ from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
 
-MOST_CHILDREN = 10_000
-"""Children of a segment where the budget is not counted in children: the budget ends it long before."""
+MOST_CHILDREN = 48
+"""Children of a segment, at most, where the budget is not counted in children and the suite says nothing else: cheap
+ones could be trained without end, and a search among so many gains little from more."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ def _grow(bench: Bench, cell: Cell, system: System, loaded: Mapping[str, LoadedT
 def run_settings(suite: Suite, cell: Cell) -> Settings:
     """The settings of a cell's run: the method's over the suite's, at the suite's budget, the repeat as the seed."""
     budget = suite.run_budget
-    most = int(budget.amount) if budget.unit == "children" else MOST_CHILDREN
     settings = cell.method.settings.over(suite.settings)
+    most = int(budget.amount) if budget.unit == "children" else settings.children or MOST_CHILDREN
     preset = settings.preset or suite.preset
     return replace(settings, preset=preset, budget=budget.text, seed=cell.repeat, children=most)
 
