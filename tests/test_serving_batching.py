@@ -88,7 +88,7 @@ def test_a_batch_with_company_waits_for_more_and_no_longer_than_the_delay(device
     first = batcher.submit(job(mark=1), 60)
     time.sleep(0.05)
     second = batcher.submit(job(mark=2), 60)
-    first.result(20), second.result(20)
+    assert len([done.result(20) for done in (first, second)]) == 2
     assert device.batches == [[1, 2]]
     batcher.close()
 
