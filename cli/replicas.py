@@ -1,16 +1,15 @@
 """`mutant serve --replicas N`: the same app in N processes of a Ray cluster, behind Ray Serve's proxies.
 
-The only file beside the search's evaluator that imports Ray: serving itself never does.
+Beside the search's two files the only one that imports Ray: serving itself never does. A Ray that was started here ends
+with this process, however that ends.
 """
 
 # Ray's functions take keyword arguments without types.
 # pyright: reportUnknownMemberType=false
 
 import logging
-import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -20,6 +19,8 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from mutant import backend
+from mutant.search.ray_start import start
+from mutant.search.watchdog import Watchdog
 from mutant.serving.settings import ServeSettings
 from mutant.tasks.errors import UserError
 
@@ -35,15 +36,16 @@ def serve_replicas(
     `address` names a cluster to join, None starts Ray on this machine. `told` hears the address once they answer.
     Raises UserError when the cluster cannot be joined or a replica does not come up.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     stopped = threading.Event()
     before: dict[int, Any] = {}
+    watchdog: Watchdog | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
     try:
-        _join(address, replicas)
+        watchdog = start(replicas + 1, address, runtime_env={"env_vars": backend.worker_environment()})
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port))
         deployed: Any = _ray_serve.deployment(_ray_serve.ingress(_builder(url, settings))())
         options = {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 1}, "max_ongoing_requests": 1000}
@@ -60,23 +62,10 @@ def serve_replicas(
         if ray.is_initialized():
             serve.shutdown()
             ray.shutdown()
+        if watchdog is not None:
+            watchdog.end()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _join(address: str | None, replicas: int) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    quiet |= {"runtime_env": {"env_vars": backend.worker_environment()}}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-        try:
-            if address is None:
-                ray.init(address="local", num_cpus=replicas + 1, include_dashboard=False, **quiet)
-            else:
-                ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"Cannot join the Ray cluster at {address}: {error}") from error
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
 
 def _builder(url: str, settings: ServeSettings) -> Callable[[], Any]:

@@ -42,6 +42,9 @@ def serve(  # noqa: PLR0913  # each is an option
     max_pixels: Annotated[
         int, typer.Option(min=1, metavar="N", rich_help_panel=_LIMITS, help="Pixels of an image, else 413.")
     ] = 64_000_000,
+    max_images: Annotated[
+        int, typer.Option(min=1, metavar="N", rich_help_panel=_LIMITS, help="Images of a request, else 413.")
+    ] = 64,
     rate: Annotated[
         float | None,
         typer.Option(min=0.001, metavar="N", rich_help_panel=_LIMITS, help="Requests a second of each key or address."),
@@ -52,6 +55,10 @@ def serve(  # noqa: PLR0913  # each is an option
     allow_anonymous: Annotated[
         bool, typer.Option("--allow-anonymous", help="Serve beyond this machine though there are no keys.")
     ] = False,
+    forwarded_allow_ips: Annotated[
+        str | None,
+        typer.Option(metavar="IPS", help="Reverse proxies that are believed when they name a client's address."),
+    ] = None,
     replicas: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Serve by N processes of a Ray cluster (extra replicas), not by one."),
@@ -85,11 +92,15 @@ def serve(  # noqa: PLR0913  # each is an option
         deadline=deadline,
         most_bytes=parse_size(max_body, option="--max-body"),
         most_pixels=max_pixels,
+        most_images=max_images,
         rate=rate,
         refresh=refresh,
         open_to_all=allow_anonymous,
         grpc_port=grpc_port,
+        proxies=forwarded_allow_ips,
     )
+    if ray_address is not None and replicas is None:
+        raise UserError("--ray-address goes with --replicas.", hint="Say how many: --replicas 2")
     with Store.open(db, read_only=True) as store:
         if replicas is not None:
             _serve_replicas(store, settings, replicas, ray_address)
@@ -102,9 +113,13 @@ def _serve_replicas(store: "Store", settings: "ServeSettings", replicas: int, ad
     from mutant.storage import keys
 
     settings.check(keys=bool(keys.load(store)))
-    if settings.port == 0 or settings.grpc_port is not None:
-        option = "--port 0" if settings.port == 0 else "--grpc-port"
-        raise UserError(f"{option} does not go with --replicas.", hint="Name a port: --port 8000")
+    for option, given, hint in (
+        ("--port 0", settings.port == 0, "Name a port: --port 8000"),
+        ("--grpc-port", settings.grpc_port is not None, "Serve gRPC by one process."),
+        ("--forwarded-allow-ips", settings.proxies is not None, "Ray Serve's own proxy is before the replicas."),
+    ):
+        if given:
+            raise UserError(f"{option} does not go with --replicas.", hint=hint)
     try:
         from mutant.cli.replicas import serve_replicas
     except ImportError as error:

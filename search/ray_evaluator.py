@@ -1,10 +1,10 @@
 """The evaluator on Ray: warm actors of one core each, frozen weights and data shared through the object store.
 
-This is the only file that imports Ray (`ray_stages.py` has it from here). JAX is imported in the workers alone.
+Beside `ray_start.py` this is the only file of the search that imports Ray (`ray_stages.py` has it from here).
+JAX is imported in the workers alone.
 """
 
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,8 +26,7 @@ from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Path
 from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, trie_order, unheard
-from mutant.search.watchdog import Watchdog
-from mutant.tasks.errors import UserError
+from mutant.search.ray_start import last_line, start
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
 
@@ -133,7 +132,7 @@ class RayEvaluator:
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start_ray(workers, address) if self._owns_ray else None
+        self._watchdog = start(workers, address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
         self._cores = pinned_cores(workers) if address is None else [None] * workers
         self._actors = [self._actor(core) for core in self._cores]
@@ -215,14 +214,14 @@ class RayEvaluator:
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            return Failed(candidate, "error", _last_line(error))
+            return Failed(candidate, "error", last_line(error))
         except RayError as error:
             self._replace(slot)
             if attempt < ATTEMPTS:
                 return None
             memory = "memory" in type(error).__name__.lower()
             kind = "out of memory" if memory else "worker lost"
-            return Failed(candidate, kind, f"its worker died {attempt} times: {_last_line(error)}")
+            return Failed(candidate, kind, f"its worker died {attempt} times: {last_line(error)}")
 
     def _replace(self, slot: int) -> None:
         ray.kill(self._actors[slot])
@@ -296,39 +295,9 @@ class _Filling:
         return next((item for item in (*running, *self.work) if item.prefix and item.prefix not in busy), None)
 
 
-def start_ray(workers: int, address: str | None) -> Watchdog | None:
-    """Start Ray on this machine, quietly and watched over, or join the cluster at `address`, which is its owner's."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    with warnings.catch_warnings():
-        # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
-        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-        if address is None:
-            watchdog = Watchdog()
-            try:
-                ray.init(address="local", num_cpus=workers, include_dashboard=False, _temp_dir=watchdog.place, **quiet)
-            except BaseException:
-                ray.shutdown()
-                watchdog.end()
-                raise
-            return watchdog
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"Cannot join the Ray cluster at {address}: {_last_line(error)}") from error
-    return None
-
-
 def pinned_cores(workers: int) -> list[int | None]:
     """A core for each worker when there are enough, else no pinning."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * workers
     cores = sorted(os.sched_getaffinity(0))
     return [*cores[:workers]] if workers <= len(cores) else [None] * workers
-
-
-def _last_line(error: BaseException) -> str:
-    """What an error of Ray says last, without its advice on the causes that it can think of."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].split(" Some common causes include", 1)[0] if lines else type(error).__name__

@@ -12,7 +12,8 @@ from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.pipeline import Hand, StageLost
 from mutant.search.evaluator import InProcessEvaluator
-from mutant.search.ray_evaluator import ATTEMPTS, pinned_cores, ray, start_ray
+from mutant.search.ray_evaluator import ATTEMPTS, pinned_cores, ray
+from mutant.search.ray_start import start
 from mutant.stage import Setup
 
 
@@ -54,7 +55,7 @@ class RayCrew:
 
     def __init__(self, workers: int, *, address: str | None = None) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start_ray(workers, address) if self._owns_ray else None
+        self._watchdog = start(workers, address) if self._owns_ray else None
         self._cores = pinned_cores(workers) if address is None else [None] * workers
         self._actors = [self._actor(core) for core in self._cores]
 

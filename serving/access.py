@@ -13,24 +13,31 @@ _BURST_SECONDS = 2.0
 
 
 class Gate:
-    """Checks requests against the keys of now. `keys` are replaced as a whole; without any, everybody may read."""
+    """Checks requests against the keys of now. `keys` are replaced as a whole.
 
-    def __init__(self, rate: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    Without any, everybody may read if the server `is_open` to those who have none, else nobody.
+    """
+
+    def __init__(
+        self, rate: float | None = None, clock: Callable[[], float] = time.monotonic, *, is_open: bool = True
+    ) -> None:
         self.keys: tuple[Key, ...] = ()
+        self._open = is_open
         self._rate, self._clock = rate, clock
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def enter(self, headers: Mapping[str, str], address: str) -> Key | None:
         """The key of a request with these headers, None without keys; raises Refused (401, 429)."""
-        key = self._key(headers)
+        key = self.key(headers)
         self._spend(key.id if key is not None else address, self._rate if key is None or key.rate is None else key.rate)
         return key
 
-    def _key(self, headers: Mapping[str, str]) -> Key | None:
+    def key(self, headers: Mapping[str, str]) -> Key | None:
+        """As `enter`, but the request is not counted."""
         scheme, _, text = headers.get("authorization", "").partition(" ")
         given = text.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if not self.keys:
+        if not self.keys and self._open:
             return None
         key = find(self.keys, given)
         if key is None:

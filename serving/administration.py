@@ -8,8 +8,7 @@ from pydantic import BaseModel
 
 from mutant.serving.access import require
 from mutant.serving.asking import Asker
-from mutant.serving.refusals import Refused
-from mutant.storage.refusals import Conflict
+from mutant.serving.refusals import Refused, as_refused
 from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
@@ -32,10 +31,10 @@ class Done(BaseModel):
 
 @router.get("/whoami")
 async def whoami(request: Request) -> Who:
-    """What the request's key may do."""
+    """What the request's key may do. Asking is not counted against a rate."""
     gate = request.app.state.service.gate
     try:
-        key = gate.enter(request.headers, "")
+        key = gate.key(request.headers)
     except Refused:
         key = None
     return Who(scope=None if key is None else key.scope, keys=bool(gate.keys))
@@ -65,17 +64,16 @@ async def refresh(request: Request) -> Done:
 async def _changed(request: Request, change: Callable[[Store], object]) -> Done:
     require(request.state.key, "admin")
     asker: Asker = request.app.state.asker
-    return await asker.in_thread(_change, asker, change)
+    return await asker.changing(_change, asker, change)
 
 
 def _change(asker: Asker, change: Callable[[Store], object]) -> Done:
     service = asker.service
     try:
-        with Store.open(service.store.url.render_as_string(hide_password=False)) as store:
+        url = service.store.url.render_as_string(hide_password=False)
+        with Store.open(url, busy_seconds=service.settings.deadline) as store:
             change(store)
-    except Conflict as error:
-        raise Refused(409, error.message, error.hint) from error
     except UserError as error:
-        raise Refused(404, error.message, error.hint) from error
+        raise as_refused(error) from error
     service.look()
     return Done(tasks=list(service.snapshot.served))

@@ -1,5 +1,7 @@
 """The app: routes of people, of the protocol, of administration and of the page, behind the front."""
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,13 +12,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from mutant import __version__
-from mutant.serving import administration, pages, people, protocol, remote
+from mutant.serving import administration, pages, people, protocol
 from mutant.serving.asking import Asker, ClientGone
-from mutant.serving.front import App, Front, refusal
+from mutant.serving.front import Front, refusal
 from mutant.serving.metrics import CONTENT_TYPE
-from mutant.serving.refusals import Refused
+from mutant.serving.refusals import Refused, as_refused, broken
+from mutant.serving.remote import Remote
 from mutant.serving.service import Service
+from mutant.tasks.errors import UserError
 
+log = logging.getLogger("mutant.serving")
 _GRPC_SECONDS = 30
 
 
@@ -41,6 +46,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "No API key, or none that is known.",
         403: "The key may not do this.",
         404: "There is none of that name.",
+        408: "The body did not come in time.",
         409: "It cannot be done now.",
         410: "It was collected.",
         413: "More bytes, pixels or images than the limit.",
@@ -53,19 +59,22 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build(service: Service) -> App:
+def build(service: Service) -> Front:
     """The whole app of a service, which it starts and closes."""
+
+    asker = Asker(service)
+    port = service.settings.grpc_port
+    grpc = None if port is None else Remote(asker, service.settings.host, port)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service.start()
-        asker = app.state.asker = Asker(service)
-        port = service.settings.grpc_port
-        grpc = None if port is None else await remote.start(asker, service.settings.host, port)
+        if grpc is not None:
+            await grpc.start()
         yield
         if grpc is not None:
             await grpc.stop(_GRPC_SECONDS)
-        await asker.in_thread(service.close)
+        await asyncio.to_thread(service.close)
         asker.close()
 
     app = FastAPI(
@@ -78,15 +87,17 @@ def build(service: Service) -> App:
         lifespan=lifespan,
         responses=_REFUSALS,
     )
-    app.state.service = service
+    app.state.service, app.state.asker = service, asker
     for room in (people, protocol, administration, pages):
         app.include_router(room.router)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, tags=["operation"])
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(UserError, _refused)
+    app.add_exception_handler(Exception, _broken)
     app.add_exception_handler(ClientGone, _gone)
-    return Front(app, service)
+    return Front(app, service, grpc)
 
 
 async def _metrics(request: Request) -> Response:
@@ -95,10 +106,10 @@ async def _metrics(request: Request) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refusal(request.scope, _as_refusal(error))
+    return refusal(request.scope, _as_refusal(error, request.state.request_id))
 
 
-def _as_refusal(error: Exception) -> Refused:
+def _as_refusal(error: Exception, request_id: str) -> Refused:
     match error:
         case Refused():
             return error
@@ -107,8 +118,18 @@ def _as_refusal(error: Exception) -> Refused:
             return Refused(422, f"{'.'.join(str(place) for place in first['loc'])}: {first['msg']}.")
         case HTTPException():
             return Refused(error.status_code, str(error.detail), None, dict(error.headers or {}))
+        case UserError():
+            told = as_refused(error)
+            if told.status >= 500:
+                log.error("database cannot be used", extra={"request_id": request_id, "reason": str(error)})
+            return told
         case _:
             raise error
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """What nobody thought of. The front logs it: it is raised again behind this answer."""
+    return refusal(request.scope, broken())
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,17 +10,18 @@ import numpy as np
 from fastapi import Request
 
 from mutant.serving.batching import Answer
+from mutant.serving.decoding import Decoder, ImageLimits, Pixels
 from mutant.serving.engine import Job
-from mutant.serving.refusals import Refused, late
+from mutant.serving.lanes import Lane
+from mutant.serving.refusals import Refused, late, too_many
 from mutant.serving.served import Served
 from mutant.serving.service import Service
-from mutant.tasks.images import ImageError, decode
-from mutant.tasks.limits import Limits
-from mutant.tasks.preprocess import prepare
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 T = TypeVar("T")
-_DECODERS = 2
+_MOST_READS = 64
+_MOST_CHANGES = 16
+_SMALL_BODY = 2**15
+"""Bytes of a body that is parsed at once, in a millisecond or two."""
 
 
 class ClientGone(Exception):
@@ -38,14 +38,23 @@ class Question:
 
 
 class Asker:
-    """Puts questions to the service; its threads decode images while the event loop does other things."""
+    """Puts questions to the service; its threads do other things than the event loop.
+
+    Decoding, parsing, reading the database and changing it have threads of their own: none waits for another kind.
+    """
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._threads = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
+        settings = service.settings
+        limits = ImageLimits(settings.most_bytes, settings.most_pixels, settings.most_pixels_in_all)
+        self._decoder = Decoder(limits)
+        self._parser = Lane("parser", 1, _MOST_READS)
+        self._reader = Lane("reader", 2, _MOST_READS)
+        self._changer = Lane("changer", 1, _MOST_CHANGES)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for one in (self._decoder, self._parser, self._reader, self._changer):
+            one.close()
 
     def seconds(self, milliseconds: float | None) -> float:
         """A request's deadline: what it gives, at most the server's own."""
@@ -56,11 +65,28 @@ class Asker:
         """A task's model, or one version of it; raises Refused."""
         if version is None:
             return self.service.snapshot.task(task)
-        return await self.in_thread(self.service.version, task, version)
+        return await self.reading(self.service.version, task, version)
 
-    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call what would block the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+    async def reading(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call what reads the database; raises Refused (429, 504)."""
+        return await self._within_deadline(self._reader, call, *arguments)
+
+    async def parsing(self, n_bytes: int, call: Callable[..., T], *arguments: Any) -> T:
+        """Call what parses a body of `n_bytes`, off the event loop when it is large; raises Refused (429, 504)."""
+        if n_bytes <= _SMALL_BODY:
+            return call(*arguments)
+        return await self._within_deadline(self._parser, call, *arguments)
+
+    async def changing(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call what changes the database, one after the other, each to its end; raises Refused (429)."""
+        return await self._changer.run(None, call, *arguments)
+
+    async def _within_deadline(self, lane: Lane, call: Callable[..., T], *arguments: Any) -> T:
+        seconds = self.service.settings.deadline
+        try:
+            return await lane.run(seconds, call, *arguments)
+        except TimeoutError as error:
+            raise late(1000 * seconds) from error
 
     async def ask(self, question: Question, gone: "asyncio.Future[None]") -> Answer:
         """The answer. Raises Refused (413, 422, 429, 503, 504), and ClientGone when `gone` is done before.
@@ -73,50 +99,48 @@ class Asker:
             gone.cancel()
 
     async def _ask(self, question: Question, gone: "asyncio.Future[None]") -> Answer:
-        settings = self.service.settings
         if not question.images:
             raise Refused(422, "There is no image in the request.")
-        if len(question.images) > settings.most_images:
-            raise Refused(413, f"{len(question.images)} images are more than the {settings.most_images} of a request.")
+        if len(question.images) > self.service.settings.most_images:
+            raise too_many(len(question.images), self.service.settings.most_images)
         ends = time.monotonic() + question.seconds
-        job = self._job(question) if _is_ready(question) else await self.in_thread(self._job, question)
+        if _is_ready(question):
+            prepared = {question.paths[0].image_size: np.stack(list(question.images))}
+        else:
+            prepared = await self._prepared(question, ends, gone)
         left = ends - time.monotonic()
         if left <= 0:
             raise late(1000 * question.seconds)
-        future = self.service.batcher.submit(job, left)
-        waiting = asyncio.wrap_future(future)
-        try:
-            await asyncio.wait({waiting, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-            if gone.done():
-                raise ClientGone
+        waiting = asyncio.wrap_future(self.service.batcher.submit(Job(tuple(question.paths), prepared), left))
+        if not await _done(waiting, gone, left):
             raise late(1000 * question.seconds)
-        finally:
-            if not waiting.done():
-                waiting.cancel()
+        return waiting.result()
 
-    def _job(self, question: Question) -> Job:
-        limits = Limits(max_pixels=self.service.settings.most_pixels, max_bytes=self.service.settings.most_bytes)
+    async def _prepared(self, question: Question, ends: float, gone: "asyncio.Future[None]") -> dict[int, Pixels]:
         sizes = sorted({path.image_size for path in question.paths})
-        pixels = [_decoded(image, number, limits) for number, image in enumerate(question.images)]
-        return Job(tuple(question.paths), {size: np.stack([prepare(one, size) for one in pixels]) for size in sizes})
+        with self.service.batcher.room(len(question.images)):
+            work = self._decoder.prepared(question.images, sizes, ends, question.seconds)
+            decoding = asyncio.ensure_future(work)
+            await _done(decoding, gone, None)
+            return decoding.result()
+
+
+async def _done(work: "asyncio.Future[Any]", gone: "asyncio.Future[None]", seconds: float | None) -> bool:
+    """Whether the work is done within `seconds`; raises ClientGone. What is not done at the end is cancelled."""
+    try:
+        await asyncio.wait({work, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and gone.done():
+            raise ClientGone
+        return work.done()
+    finally:
+        if not work.done():
+            work.cancel()
 
 
 def _is_ready(question: Question) -> bool:
     """Whether the images need neither be decoded nor resized, so that another thread would only cost time."""
     sizes = {path.image_size for path in question.paths}
     return all(not isinstance(image, bytes) and {*image.shape[:2]} == sizes for image in question.images)
-
-
-def _decoded(image: bytes | Pixels, number: int, limits: Limits) -> Pixels:
-    if not isinstance(image, bytes):
-        return image
-    try:
-        return decode(image, limits)
-    except ImageError as error:
-        status = 413 if "limit" in error.message else 422
-        raise Refused(status, f"Image {number + 1} cannot be used: {error.message}", error.hint) from error
 
 
 def watched(request: Request) -> "asyncio.Future[None]":

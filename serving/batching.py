@@ -6,8 +6,9 @@ A bounded queue, a deadline for every request, and a request whose client has go
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mutant.serving.engine import Job, Logits, Work
@@ -21,7 +22,7 @@ class Queueing:
     """How requests are gathered. `most_rows`: images of one batch (a larger request is a batch by itself).
 
     `delay`: seconds that a batch with company waits for more; one that is alone, with nobody before it, waits for
-    nothing. `most_waiting`: images in the queue, above which requests are refused.
+    nothing. `most_waiting`: images in the queue or being decoded for it, above which requests are refused.
     """
 
     most_rows: int = 16
@@ -66,6 +67,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
         self._rows = 0
+        self._decoding = 0
         self._crowded = False
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -81,17 +83,42 @@ class Batcher:
         with self._changed:
             if self._closing:
                 raise not_ready("The server is going down.")
-            if self._rows and self._rows + job.rows > self._queueing.most_waiting:
-                raise busy(self._rows)
+            self._check(job.rows)
             self._queue.append(item)
             self._rows += job.rows
             self._changed.notify()
+        item.future.add_done_callback(lambda future: self._left(item) if future.cancelled() else None)
         return item.future
+
+    @contextmanager
+    def room(self, rows: int) -> Generator[None]:
+        """Room in the queue for images that are being decoded: they count as waiting. Raises Refused as `submit`."""
+        with self._changed:
+            self._check(rows)
+            self._decoding += rows
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._decoding -= rows
+
+    def _check(self, rows: int) -> None:
+        taken = self._rows + self._decoding
+        if taken and taken + rows > self._queueing.most_waiting:
+            raise busy(taken)
+
+    def _left(self, item: _Waiting) -> None:
+        """Give back the room of a request that nobody waits for any more."""
+        with self._changed:
+            if item in self._queue:
+                self._queue.remove(item)
+                self._rows -= item.job.rows
+                self._changed.notify()
 
     @property
     def waiting(self) -> int:
-        """Images in the queue."""
-        return self._rows
+        """Images in the queue, and those that are being decoded for it."""
+        return self._rows + self._decoding
 
     def close(self, seconds: float = 30.0) -> None:
         """Answer all that waits, then stop; what is not answered within `seconds` is left."""
@@ -109,12 +136,15 @@ class Batcher:
     def _next(self) -> list[_Waiting] | None:
         """The next batch, or None when there will be none."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
-            if not self._queue:
-                return None
-            if self._crowded or len(self._queue) > 1:
-                patience = self._queue[0].since + self._queueing.delay - time.monotonic()
-                self._changed.wait_for(lambda: self._rows >= self._queueing.most_rows or self._closing, patience)
+            while True:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
+                    return None
+                if self._crowded or len(self._queue) > 1:
+                    patience = self._queue[0].since + self._queueing.delay - time.monotonic()
+                    self._changed.wait_for(lambda: self._rows >= self._queueing.most_rows or self._closing, patience)
+                if self._queue:  # all of them may have gone meanwhile
+                    break
             batch = [self._pop()]
             rows = batch[0].job.rows
             while self._queue and rows + self._queue[0].job.rows <= self._queueing.most_rows:

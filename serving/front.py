@@ -1,8 +1,8 @@
 """What every request passes first: its id, the limits of its body, the gate, its line in the log and in the metrics."""
 
+import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-from mutant.serving.refusals import Refused
+from mutant.serving.notes import GONE, Note, note, request_id
+from mutant.serving.refusals import Refused, broken, slow
+from mutant.serving.remote import Remote
 from mutant.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -20,17 +22,16 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("mutant.serving")
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLOSE = {"Connection": "close"}
+_LENGTH = re.compile(r"[0-9]{1,19}")
 _PUBLIC = re.compile(r"/(assets/[^/]*|v2/health/(live|ready)|whoami|openapi\.json|favicon\.ico)?")
-GONE = 499
-"""The status in the log of a request whose client did not wait; it is never sent."""
 
 
 class Front:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: App, service: Service) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: App, service: Service, grpc: Remote | None = None) -> None:
+        self._app, self._service, self.grpc = app, service, grpc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,19 +39,18 @@ class Front:
             return
         began = time.perf_counter()
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id") or ""
-        request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
-        scope["state"] = {"request_id": request_id, "key": None}
-        sent = _Sent(send, request_id)
+        id_ = request_id(headers.get("x-request-id"))
+        scope["state"] = {"request_id": id_, "key": None, "tasks": ()}
+        sent = _Sent(send, id_)
         try:
             await self._admitted(scope, headers, receive, sent)
         except Refused as refused:  # while the body was read, or before
             if not sent.status:
                 await refusal(scope, refused)(scope, receive, sent)
         except Exception:
-            log.exception("internal error", extra={"request_id": request_id})
+            log.exception("internal error", extra={"request_id": id_})
             if not sent.status:
-                await refusal(scope, Refused(500, "Something went wrong in the server."))(scope, receive, sent)
+                await refusal(scope, broken())(scope, receive, sent)
         finally:
             self._note(scope, sent.status or GONE, time.perf_counter() - began)
 
@@ -58,31 +58,19 @@ class Front:
         if not _PUBLIC.fullmatch(scope["path"]):
             address = (scope.get("client") or ("", 0))[0]
             scope["state"]["key"] = self._service.gate.enter(headers, address)
-        most = self._service.settings.most_bytes
+        settings = self._service.settings
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > most:
-            raise _too_large(most)
-        await self._app(scope, _counted(receive, most), send)
+        if _LENGTH.fullmatch(length) and int(length) > settings.most_bytes:
+            raise _too_large(settings.most_bytes)
+        await self._app(scope, _bounded(receive, settings.most_bytes, settings.body_seconds), send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
-        metrics = self._service.metrics
-        metrics.requests.labels(route, str(status)).inc()
-        metrics.latency.labels(route).observe(seconds)
-        if status >= 400:
-            metrics.refusals.labels(str(status)).inc()
-        key = scope["state"]["key"]
-        log.info(
-            "request",
-            extra={
-                "request_id": scope["state"]["request_id"],
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "ms": round(1000 * seconds, 2),
-                "key": None if key is None else key.name,
-            },
+        state = scope["state"]
+        ended = Note(
+            state["request_id"], scope["method"], scope["path"], route, status, seconds, state["key"], state["tasks"]
         )
+        note(self._service.metrics, ended)
 
 
 class _Sent:
@@ -100,31 +88,41 @@ class _Sent:
         await self._send(message)
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """A `receive` that raises Refused (413) when more than `most` bytes of a body came."""
-    seen = 0
+def _bounded(receive: Receive, most: int, seconds: float) -> Receive:
+    """A `receive` that raises Refused when a body has more than `most` bytes (413) or is not there in time (408)."""
+    seen, whole = 0, False
+    ends = asyncio.get_running_loop().time() + seconds
 
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+    async def bounded() -> Message:
+        nonlocal seen, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError as error:
+            raise slow(seconds) from error
+        whole = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > most:
             raise _too_large(most)
         return message
 
-    return counted
+    return bounded
 
 
 def _too_large(most: int) -> Refused:
-    return Refused(413, f"A request's body has at most {most:,} bytes.", "Send smaller images, or fewer at once.")
+    return Refused(
+        413, f"A request's body has at most {most:,} bytes.", "Send smaller images, or fewer at once.", _CLOSE
+    )
 
 
 def refusal(scope: Scope, refused: Refused) -> JSONResponse:
     """A refusal as a response: the Open Inference Protocol's form under /v2, else one with the hint by itself."""
-    request_id = scope["state"]["request_id"]
+    id_ = scope["state"]["request_id"]
     content: dict[str, Any] = (
         {"error": str(refused)}
         if scope["path"].startswith("/v2")
-        else {"error": {"message": refused.message, "hint": refused.hint, "request_id": request_id}}
+        else {"error": {"message": refused.message, "hint": refused.hint, "request_id": id_}}
     )
     return JSONResponse(content, refused.status, dict(refused.headers))

@@ -8,22 +8,34 @@ import numpy as np
 
 from mutant.network import probabilities
 from mutant.serving.asking import Asker, Question
+from mutant.serving.decoding import Pixels
 from mutant.serving.refusals import Refused
 from mutant.serving.served import Served
-from mutant.serving.tensors import InferRequest, RequestOutput, Tensor, flag, images
+from mutant.serving.snapshot import Snapshot
+from mutant.serving.tensors import InferRequest, RequestOutput, Tensor, flag, shown
 
 OUTPUTS = ("logits", "probabilities", "label")
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 
 
+def indexed(snapshot: Snapshot) -> list[tuple[str, str, str, str]]:
+    """Name, version, state and reason of every task, for the repository's index."""
+    rows = [(name, one.version, "READY", "") for name, one in snapshot.served.items()]
+    rows += [(name, "", "UNAVAILABLE", "no finished path yet") for name in snapshot.unlearnt]
+    return rows + [(name, "", "UNAVAILABLE", "its weights are damaged") for name in snapshot.damaged]
+
+
 async def infer(
-    asker: Asker, path: Served, asked: InferRequest, binary: bytes, gone: "asyncio.Future[None]"
+    asker: Asker, path: Served, asked: InferRequest, given: Sequence[bytes | Pixels], gone: "asyncio.Future[None]"
 ) -> list[tuple[Tensor, bool]]:
-    """The outputs that were asked for, each with whether it goes as binary data. Raises Refused."""
+    """The outputs that were asked for, of the images `given`, each with whether it goes as binary data.
+
+    Raises Refused.
+    """
     wanted = _outputs(asked.outputs)
     default = flag(asked.parameters, "binary_data_output", False)
     as_binary = [flag(one.parameters, "binary_data", default) for one in wanted]
-    question = Question([path], images(asked.inputs, binary), asker.seconds(_timeout(asked)))
+    question = Question([path], given, asker.seconds(_timeout(asked)))
     answer = await asker.ask(question, gone)
     asker.service.metrics.predictions.labels(path.task.name).inc(len(question.images))
     tensors = _tensors(path, answer.logits[path.version])
@@ -43,7 +55,7 @@ def _timeout(asked: InferRequest) -> float | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e13:
-        raise Refused(422, f"Parameter 'timeout' is a number of microseconds, not {str(given)[:20]!r}.")
+        raise Refused(422, f"Parameter 'timeout' is a number of microseconds, not {shown(given)}.")
     return given / 1000
 
 

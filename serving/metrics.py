@@ -22,9 +22,15 @@ class Metrics:
         self.latency = Histogram(
             "mutant_request_seconds", "From a request's arrival to its answer.", ["route"], buckets=_LATENCY, **on
         )
+        self.task_requests = Counter(
+            "mutant_task_requests", "Requests for predictions by task and status.", ["task", "status"], **on
+        )
+        self.task_latency = Histogram(
+            "mutant_task_request_seconds", "As mutant_request_seconds, by task.", ["task"], buckets=_LATENCY, **on
+        )
         self.predictions = Counter("mutant_predictions", "Images answered, by task.", ["task"], **on)
         self.refusals = Counter("mutant_refusals", "Requests that were not answered, by status.", ["status"], **on)
-        self.queue = Gauge("mutant_queue_rows", "Images that wait for the device.", **on)
+        self.queue = Gauge("mutant_queue_rows", "Images that wait for the device or are being decoded for it.", **on)
         self.rows = Histogram("mutant_batch_rows", "Images of a batch.", buckets=_ROWS, **on)
         self.batched = Histogram("mutant_batch_requests", "Requests of a batch.", buckets=_ROWS, **on)
         self.computing = Histogram("mutant_batch_seconds", "Time to compute a batch.", buckets=_LATENCY, **on)

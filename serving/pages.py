@@ -1,13 +1,11 @@
 """The routes of the page: its files, and what it shows as JSON. They only read."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from mutant.serving.assets import HEADERS, INDEX, Asset, assets
-from mutant.serving.refusals import not_found
 from mutant.serving.views.component import ComponentView, component_view
 from mutant.serving.views.model import ModelView, model_view
 from mutant.serving.views.runs import RunsView, RunView, find_run, find_segments, run_view, runs_view
@@ -15,7 +13,7 @@ from mutant.serving.views.samples import SamplesView, sample_png, sampled, sampl
 from mutant.serving.views.tasks import TasksView, tasks_view
 from mutant.storage.pulse import pulse
 from mutant.storage.store import Store
-from mutant.tasks.errors import UserError, unknown
+from mutant.tasks.errors import unknown
 
 T = TypeVar("T")
 router = APIRouter(tags=["page"])
@@ -66,17 +64,6 @@ def _live(tag: str, seen: str | None, response: Response, make: Callable[[], T])
     return make()
 
 
-@contextmanager
-def _looking_up() -> Generator[None]:
-    """Turn a name or id that nothing has into 404. A database that fails has a cause, and is another matter."""
-    try:
-        yield
-    except UserError as error:
-        if type(error) is not UserError or error.__cause__ is not None:
-            raise
-        raise not_found(error, error.hint) from error
-
-
 def _file(asset: Asset, seen: str | None) -> Response:
     headers = {**HEADERS, "ETag": _tag(asset.tag)}
     if _unchanged(seen, headers["ETag"]):
@@ -99,7 +86,7 @@ def asset(name: Annotated[str, Path(max_length=64)], seen: Seen = None) -> Respo
     """A file of the page."""
     found = assets().get(name)
     if found is None:
-        raise not_found(error := unknown("file", name, assets()), error.hint)
+        raise unknown("file", name, assets())
     return _file(found, seen)
 
 
@@ -118,8 +105,7 @@ def model(store: Known, response: Response, seen: Seen = None) -> ModelView | Re
 @router.get("/api/components/{digest}", response_model=ComponentView)
 def component(store: Known, digest: Digest) -> ComponentView:
     """Who made a component and from what, and which tasks need it."""
-    with _looking_up():
-        return component_view(store, digest)
+    return component_view(store, digest)
 
 
 @router.get("/api/runs", response_model=RunsView, responses=UNCHANGED)
@@ -133,9 +119,8 @@ def run(
     store: Known, run: RunId, response: Response, segment: SegmentIndex = None, seen: Seen = None
 ) -> RunView | Response:
     """One run, generation by generation, with every child: quality, size, compute, or why it failed."""
-    with _looking_up():
-        found = find_run(store, run)
-        segments = find_segments(found, segment)
+    found = find_run(store, run)
+    segments = find_segments(found, segment)
     return _live(pulse(store).all, seen, response, lambda: run_view(store, found, segments))
 
 
@@ -150,9 +135,8 @@ def sample(
     store: Known, task: Annotated[str, Path(min_length=1, max_length=255)], index: Index, seen: Seen = None
 ) -> Response:
     """A sample image of a task: one of those that its golden outputs were computed on."""
-    with _looking_up():
-        path = sampled(store.pool(), task)
-        headers = {"ETag": _tag(f"{path.id[:32]}-{index}"), "Cache-Control": "private, no-cache"}
-        if _unchanged(seen, headers["ETag"]):
-            return _not_modified(headers)
-        return Response(sample_png(store, path, index), media_type="image/png", headers=headers)
+    path = sampled(store.pool(), task)
+    headers = {"ETag": _tag(f"{path.id[:32]}-{index}"), "Cache-Control": "private, no-cache"}
+    if _unchanged(seen, headers["ETag"]):
+        return _not_modified(headers)
+    return Response(sample_png(store, path, index), media_type="image/png", headers=headers)

@@ -110,6 +110,7 @@ async def predict_task(
 
 async def _answered(request: Request, paths: list[Served], top_k: int, timeout_ms: float | None) -> PredictResponse:
     asker: Asker = request.app.state.asker
+    request.state.tasks = [path.task.name for path in paths]
     image = await _image(request)
     answer = await asker.ask(Question(paths, [image], asker.seconds(timeout_ms)), watched(request))
     for path in paths:
@@ -141,10 +142,8 @@ async def _image(request: Request) -> bytes:
         return await _uploaded(request)
     body = await request.body()
     if kind == "application/json":
-        try:
-            return _base64(ImageBody.model_validate_json(body).image)
-        except ValidationError as error:
-            raise Refused(422, f'Expected {{"image": base64}}: {error.errors()[0]["msg"]}.') from error
+        asker: Asker = request.app.state.asker
+        return await asker.parsing(len(body), _of_json, body)
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         if not body:
             raise Refused(422, "There is no image in the request.")
@@ -162,6 +161,14 @@ async def _uploaded(request: Request) -> bytes:
             return await files[0].read()
     except HTTPException as error:
         raise Refused(422, f"The form cannot be read: {error.detail}.") from error
+
+
+def _of_json(body: bytes) -> bytes:
+    try:
+        return _base64(ImageBody.model_validate_json(body).image)
+    except ValidationError as error:
+        message = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise Refused(422, f'Expected {{"image": base64}}: {message[:200]}.') from error
 
 
 def _base64(text: str) -> bytes:

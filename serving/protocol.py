@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from mutant import __version__
 from mutant.serving.asking import Asker, watched
-from mutant.serving.inference import EXTENSIONS
+from mutant.serving.inference import EXTENSIONS, indexed
 from mutant.serving.inference import infer as inferred
-from mutant.serving.refusals import Refused
-from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, split
+from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, read
 from mutant.storage.versions import versions
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
@@ -98,7 +97,7 @@ async def model_metadata(request: Request, name: Name, version: Version | None =
     """A task's versions, inputs and outputs."""
     asker: Asker = request.app.state.asker
     path = await asker.version(name, version)
-    known = await asker.in_thread(versions, asker.service.store, name)
+    known = await asker.reading(versions, asker.service.store, name)
     classes = len(path.task.class_names)
     return ModelMetadata(
         name=name,
@@ -125,16 +124,8 @@ async def model_ready(request: Request, name: Name, version: Version | None = No
 @router.post("/repository/index")
 async def index(request: Request) -> list[ModelIndex]:
     """All tasks, whether they answer, and the version that does."""
-    snapshot = request.app.state.service.snapshot
-    rows = [ModelIndex(name=n, version=one.version, state="READY", reason="") for n, one in snapshot.served.items()]
-    rows += [
-        ModelIndex(name=name, version="", state="UNAVAILABLE", reason="no finished path yet")
-        for name in snapshot.unlearnt
-    ]
-    return rows + [
-        ModelIndex(name=name, version="", state="UNAVAILABLE", reason="its weights are damaged")
-        for name in snapshot.damaged
-    ]
+    rows = indexed(request.app.state.service.snapshot)
+    return [ModelIndex(name=name, version=version, state=state, reason=reason) for name, version, state, reason in rows]
 
 
 _INFER: dict[str, Any] = {
@@ -165,20 +156,12 @@ async def infer(request: Request, name: Name, version: Version | None = None) ->
     """Classify images: pixels UINT8 [n, h, w, 3], or encoded images BYTES [n] (base64 in JSON)."""
     asker: Asker = request.app.state.asker
     path = await asker.version(name, version)
-    head, binary = split(await request.body(), request.headers.get(HEADER_LENGTH))
-    asked = _parsed(head)
-    tensors = await inferred(asker, path, asked, binary, watched(request))
+    request.state.tasks = [path.task.name]
+    body, length = await request.body(), request.headers.get(HEADER_LENGTH)
+    asked, images = await asker.parsing(len(body), read, body, length, asker.service.settings.most_images)
+    tensors = await inferred(asker, path, asked, images, watched(request))
     told = {} if asked.id is None else {"id": asked.id}
     return _response({"model_name": name, "model_version": path.version, **told}, tensors)
-
-
-def _parsed(head: bytes) -> InferRequest:
-    try:
-        return InferRequest.model_validate_json(head)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the request"
-        raise Refused(422, f"{place}: {first['msg']}.") from error
 
 
 def _response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> Response:

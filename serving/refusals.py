@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mutant.tasks.errors import UserError
+from mutant.storage.refusals import Collected, Conflict, Damaged, Held, Superseded
+from mutant.tasks.errors import Unknown, UserError
 
 
 @dataclass(eq=False)
@@ -19,9 +20,40 @@ class Refused(Exception):
         return self.message if self.hint is None else f"{self.message} {self.hint}"
 
 
-def not_found(error: UserError, hint: str | None = None) -> Refused:
-    """404 for what the store does not know. Its hint is for a terminal; `hint` takes its place."""
-    return Refused(404, error.message, hint)
+def as_refused(error: UserError) -> Refused:
+    """What a client is told of an error: all of it where it is about what was asked, else not even which database.
+
+    404 for a name that nothing has, 410 for what was collected, 409 for what cannot be done now, 503 for the rest.
+    """
+    match error:
+        case Unknown():
+            return Refused(404, error.message, error.hint)
+        case Collected():
+            return Refused(410, "Its weights were collected.")
+        case Held() | Superseded():  # they name a process, its host and its user
+            return Refused(409, "Another process is changing this system.", "Try again when it has ended.")
+        case Conflict():
+            return Refused(409, error.message, error.hint)
+        case Damaged():
+            return Refused(503, "What the database holds of it is damaged.", "See what is wrong: mutant verify")
+        case _:
+            return unreadable()
+
+
+def unreadable() -> Refused:
+    return not_ready("The database cannot be used now.")
+
+
+def broken() -> Refused:
+    return Refused(500, "Something went wrong in the server.", "Its log has the reason, under the request's id.")
+
+
+def slow(seconds: float) -> Refused:
+    return Refused(408, f"The request's body did not come within {seconds:g} seconds.", None, {"Connection": "close"})
+
+
+def too_many(images: int, most: int) -> Refused:
+    return Refused(413, f"{images:,} images are more than the {most:,} of a request.")
 
 
 def busy(rows: int) -> Refused:

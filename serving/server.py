@@ -13,6 +13,8 @@ import uvicorn
 
 from mutant import backend
 from mutant.serving.app import build
+from mutant.serving.front import Front
+from mutant.serving.heads import BoundedProtocol
 from mutant.serving.logs import log_to
 from mutant.serving.service import Service
 from mutant.serving.settings import ServeSettings
@@ -26,26 +28,47 @@ _HOST = "This machine's own address is 127.0.0.1; 0.0.0.0 is all of its addresse
 def serve(store: Store, settings: ServeSettings, told: Callable[[str], None] = lambda url: None) -> None:
     """Serve until SIGINT or SIGTERM, then answer what was asked before. `told` hears the address once it is bound.
 
-    Raises UserError when the address cannot be bound, or is open to others without keys.
+    Raises UserError when an address cannot be bound, or is open to others without keys.
     """
     backend.compute_at_once()
     service = Service(store, settings)
     settings.check(keys=bool(service.gate.keys))
     with _bound(settings.host, settings.port) as listening:
         log_to(sys.stderr)
-        told(_url(listening, settings.host))
-        config = uvicorn.Config(
-            build(service),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            timeout_keep_alive=30,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
+        front = build(service)
         with _stopping_quietly():
-            uvicorn.Server(config).run(sockets=[listening])
+            _Server(configured(front, settings), front, lambda: told(_url(listening, settings.host))).run([listening])
     logging.getLogger("mutant.serving").info("stopped")
+
+
+def configured(front: Front, settings: ServeSettings) -> uvicorn.Config:
+    """How uvicorn runs the app."""
+    return uvicorn.Config(
+        front,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=BoundedProtocol,
+        ws="none",
+        proxy_headers=settings.proxies is not None,
+        forwarded_allow_ips=settings.proxies or "",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=30,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Tells its address when gRPC, where it is asked for, is bound as well."""
+
+    def __init__(self, config: uvicorn.Config, front: Front, told: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._front, self._told = front, told
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._front.grpc is not None:
+            await self._front.grpc.start()
+        self._told()
+        await super().serve(sockets)
 
 
 @contextmanager

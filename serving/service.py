@@ -1,4 +1,7 @@
-"""The running server behind its routes: the models of now, the batcher, and a thread that looks at the database."""
+"""The running server behind its routes: the models of now, the batcher, and threads that look at the database.
+
+Keys have a thread of their own: one that is taken back does not wait until a new task is compiled.
+"""
 
 import logging
 import threading
@@ -27,7 +30,7 @@ class Service:
     def __init__(self, store: Store, settings: ServeSettings = ServeSettings()) -> None:
         self.store, self.settings = store, settings
         self.metrics = Metrics()
-        self.gate = Gate(settings.rate)
+        self.gate = Gate(settings.rate, is_open=settings.is_open)
         self.programs = Programs(max(BATCH, settings.queueing.most_rows))
         self.loader = Loader(store, self.programs)
         self.batcher = Batcher(lambda jobs: engine.run(jobs, self.programs), settings.queueing, self.metrics.heard)
@@ -38,12 +41,17 @@ class Service:
         self._failed: str | None = None
         self._stopping = threading.Event()
         self._looking = threading.Lock()
-        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._looking_at_keys = threading.Lock()
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(look,), name=name, daemon=True)
+            for name, look in (("watcher", self.look), ("key-watcher", self.look_at_keys))
+        ]
         self.gate.keys = keys.load(store)
 
     def start(self) -> None:
         """Load and compile everything in the background; `ready` tells when it is done."""
-        self._watcher.start()
+        for watcher in self._watchers:
+            watcher.start()
 
     @property
     def ready(self) -> bool:
@@ -57,17 +65,17 @@ class Service:
             raise not_ready(self._failed or "The models are being loaded.")
         return self._snapshot
 
-    def version(self, task: str, version: str | None) -> Served:
-        """A task's model, or one version of it; raises Refused. It can take seconds when an old version is asked."""
-        snapshot = self.snapshot
-        return snapshot.task(task) if version is None else self.loader.version(snapshot, task, version)
+    def version(self, task: str, version: str) -> Served:
+        """One version of a task's model; raises Refused. It can take seconds when an old one is asked."""
+        return self.loader.version(self.snapshot, task, version)
 
     def look(self) -> None:
-        """Bring the models and keys up to what the database says now; what cannot be read stays as it was."""
+        """Bring the keys and models up to what the database says now; what cannot be read stays as it was."""
+        self.look_at_keys()
         with self._looking:
             before = self._snapshot
             try:
-                self.gate.keys = keys.load(self.store)
+                self.loader.forget_collected()
                 after = self.loader.latest(before or Snapshot())
             except UserError as error:
                 self._failed = "The database cannot be read now."
@@ -79,16 +87,25 @@ class Service:
         if after is not before:
             _tell(before, after)
 
+    def look_at_keys(self) -> None:
+        """Bring the keys up to what the database says now; they stay as they were when it cannot be read."""
+        with self._looking_at_keys:
+            try:
+                self.gate.keys = keys.load(self.store)
+            except UserError as error:
+                log.error("keys cannot be read", extra={"reason": str(error)})
+
     def close(self) -> None:
         """Answer what waits, then stop."""
         self._stopping.set()
         self.batcher.close()
-        if self._watcher.ident is not None:
-            self._watcher.join(5.0)
+        for watcher in self._watchers:
+            if watcher.ident is not None:
+                watcher.join(5.0)
 
-    def _watch(self) -> None:
+    def _watch(self, look: Callable[[], None]) -> None:
         while True:
-            _guarded(self.look)
+            _guarded(look)
             if self._stopping.wait(self.settings.refresh):
                 return
 

@@ -1,23 +1,29 @@
 """Which models are served: the best path of every task, as the database has it at one moment, and older versions."""
 
+import math
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mutant.path import Path
 from mutant.serving.programs import Programs
 from mutant.serving.refusals import Refused
 from mutant.serving.served import Resident, Served
-from mutant.storage import catalog, paths, runs
+from mutant.storage import catalog, paths, runs, weights
 from mutant.storage.refusals import Collected, Damaged
 from mutant.storage.store import Store
 from mutant.storage.versions import find_version
-from mutant.tasks.errors import UserError, nearest
+from mutant.tasks.errors import Unknown, nearest
 from mutant.tasks.task import Task
 
 MOST_OLD = 8
 """Versions that are nobody's best path any more and stay on the device after they were asked for."""
+
+
+RETRY_SECONDS = 30.0
+"""After which damaged weights are read again: somebody may have put them back."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +49,63 @@ class Snapshot:
 
 
 class Loader:
-    """Brings what the database says onto the device. One thread at a time may load."""
+    """Brings what the database says onto the device. Safe to use from several threads: one at a time loads."""
 
-    def __init__(self, store: Store, programs: Programs) -> None:
+    def __init__(self, store: Store, programs: Programs, clock: Callable[[], float] = time.monotonic) -> None:
         self.resident = Resident()
         self._store, self._programs = store, programs
         self._lock = threading.Lock()
         self._old: OrderedDict[tuple[str, str], Served] = OrderedDict()
+        self._clock, self._tried = clock, -math.inf
 
     def latest(self, before: Snapshot) -> Snapshot:
         """The models of now, ready to run; `before` itself when nothing has changed.
 
-        A task whose weights are damaged is left out. Raises UserError when the database cannot be read.
+        A task whose weights are damaged is left out, and tried again every `RETRY_SECONDS`. Raises UserError when the
+        database cannot be read.
         """
+        again = self._clock() - self._tried >= RETRY_SECONDS
         with self._store.reading() as connection:
             winners = runs.winners(connection)
             tasks = {task.name: task for task in catalog.load_tasks(connection)}
             ids = paths.ids(connection, winners.values())
             best = {name: ids[key] for name, key in winners.items()}
             same = {n for n, one in before.served.items() if best.get(n) == one.path.id and one.task == tasks.get(n)}
-            bad = {name: path for name, path in before.damaged.items() if best.get(name) == path}
+            bad = {n: path for n, path in before.damaged.items() if best.get(n) == path and not again}
             fresh = {name: key for name, key in winners.items() if name not in same and name not in bad}
             loaded = paths.load_paths(connection, paths.with_keys(fresh.values())) if fresh else ()
         unlearnt = tuple(name for name in tasks if name not in winners)
         if not fresh and unlearnt == before.unlearnt and set(best) == before.served.keys() | before.damaged.keys():
             return before
         served = {name: before.served[name] for name in same}
+        if fresh:
+            self._tried = self._clock()
         for path in loaded:
             name = path.task or ""
             try:
-                (served[name],) = self._ready([(tasks[name], path)])
+                with self._lock:
+                    (served[name],) = self._ready([(tasks[name], path)])
             except (Collected, Damaged):
                 bad[name] = path.id
         return Snapshot({name: served[name] for name in winners if name in served}, unlearnt, bad)
+
+    def forget_collected(self) -> None:
+        """Let go of old versions whose weights were collected since; raises UserError when that cannot be read."""
+        with self._lock:
+            old = list(self._old.items())
+        if not old:
+            return
+        gone = self._collected([one.path for _, one in old])
+        with self._lock:
+            for key, one in old:
+                if one.path.id in gone:
+                    self._old.pop(key, None)
+
+    def _collected(self, paths: Sequence[Path]) -> set[str]:
+        """The ids of those paths that have lost weights to `gc`; they may be on the device still."""
+        with self._store.reading() as connection:
+            gone = weights.collected(connection, sorted({part.digest for path in paths for part in path.parts}))
+        return {path.id for path in paths if not gone.isdisjoint(part.digest for part in path.parts)}
 
     def version(self, snapshot: Snapshot, task: str, version: str) -> Served:
         """One version of a task, given by a beginning of its digest that is unique, 8 digits or more.
@@ -88,14 +118,14 @@ class Loader:
         snapshot.task(task)
         try:
             found = find_version(self._store, task, version)
-        except UserError as error:
+        except Unknown as error:
             raise Refused(404, error.message, f"Its versions: GET /v2/models/{task}") from error
         with self._lock:
             if (task, found.version) not in self._old:
+                if self._collected([found]):
+                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.")
                 try:
                     (self._old[task, found.version],) = self._ready([(self._store.task(task), found)])
-                except Collected as error:
-                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.") from error
                 except Damaged as error:
                     raise Refused(503, f"Version {version} of '{task}' is damaged.", "See: mutant verify") from error
             self._old.move_to_end((task, found.version))

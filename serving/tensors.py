@@ -3,18 +3,23 @@
 import base64
 import binascii
 import math
+import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import Annotated, Any, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mutant.serving.refusals import Refused
+from mutant.serving.refusals import Refused, too_many
 
 Array = np.ndarray[Any, Any]
 HEADER_LENGTH = "inference-header-content-length"
+Extent = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_LENGTH = re.compile(r"[0-9]{1,10}")
+_PART = 2**16
 
 
 class RequestInput(BaseModel):
@@ -22,7 +27,7 @@ class RequestInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str
-    shape: list[int] = Field(max_length=8)
+    shape: list[Extent] = Field(max_length=8)
     datatype: str
     parameters: dict[str, Any] = {}
     data: list[Any] | None = None
@@ -71,21 +76,43 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.values.shape)}
 
 
+def read(body: bytes, header_length: str | None, most: int) -> tuple[InferRequest, list[bytes | Array]]:
+    """A request of at most `most` images, as a body of HTTP has it, and its images. Raises Refused (413, 422)."""
+    head, binary = split(body, header_length)
+    try:
+        asked = InferRequest.model_validate_json(head)
+    except ValidationError as error:
+        raise misread(error) from error
+    return asked, images(asked.inputs, binary, most)
+
+
+def misread(error: ValidationError) -> Refused:
+    """What is wrong with a request, and where in it."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))[:100] or "the request"
+    return Refused(422, f"{place}: {first['msg'][:200]}.")
+
+
 def split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     """The JSON of a body and the binary data behind it."""
     if header_length is None:
         return body, b""
-    if not header_length.isdigit() or int(header_length) > len(body):
-        raise Refused(422, f"Inference-Header-Content-Length cannot be '{header_length[:20]}'.")
+    if _LENGTH.fullmatch(header_length) is None or int(header_length) > len(body):
+        raise Refused(422, f"Inference-Header-Content-Length cannot be {header_length[:20]!a}.")
     return body[: int(header_length)], body[int(header_length) :]
 
 
-def images(given: Sequence[RequestInput], binary: bytes) -> list[bytes | Array]:
-    """The images of a request's one input: pixels UINT8 [n, h, w, 3], or encoded images BYTES [n] (base64 in JSON)."""
+def images(given: Sequence[RequestInput], binary: bytes, most: int) -> list[bytes | Array]:
+    """The images of a request's one input: pixels UINT8 [n, h, w, 3], or encoded images BYTES [n] (base64 in JSON).
+
+    Raises Refused: 413 for more than `most`, before any is looked at, and 422 for what are no such tensors.
+    """
     if len(given) != 1 or given[0].name != "images":
         raise Refused(422, f"Expected one input 'images', got {[one.name[:40] for one in given[:4]]}.")
     (tensor,) = given
     raw = _binary(tensor, binary)
+    if tensor.shape and tensor.shape[0] > most:
+        raise too_many(tensor.shape[0], most)
     if tensor.datatype == "UINT8":
         return list(_pixels(tensor, raw))
     if tensor.datatype == "BYTES":
@@ -99,7 +126,7 @@ def _binary(tensor: RequestInput, binary: bytes) -> bytes | None:
     if (size is None) == (tensor.data is None):
         raise Refused(422, "An input has either data or binary_data_size.")
     if size is not None and size != len(binary):
-        raise Refused(422, f"binary_data_size is {str(size)[:20]}, and {len(binary)} bytes follow the JSON.")
+        raise Refused(422, f"binary_data_size is {shown(size)}, and {len(binary)} bytes follow the JSON.")
     if size is None and binary:
         raise Refused(422, f"{len(binary)} bytes follow the JSON, and no input has them.")
     return None if size is None else binary
@@ -116,32 +143,52 @@ def _pixels(tensor: RequestInput, raw: bytes | None) -> Array:
 
 
 def _integers(data: list[Any]) -> Array:
-    """Integers 0 to 255 out of a list, nested or flat."""
+    """Integers 0 to 255 out of a list, nested or flat. Their types are looked at first: NumPy takes any."""
+    values = data
+    while values and isinstance(values[0], list):
+        length = len(cast("list[Any]", values[0]))
+        if not all(isinstance(one, list) and len(cast("list[Any]", one)) == length for one in values):
+            raise Refused(422, "The data are no even list of numbers.")
+        values = list(chain.from_iterable(values))
+    return np.frombuffer(b"".join(map(_octets, _parts(values))), np.uint8)
+
+
+def _octets(values: list[Any]) -> bytes:
     try:
-        values = np.array(data)
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise Refused(422, "The data are no even list of numbers.") from error
-    if values.dtype.kind not in "iu" or (values.size and (values.min() < 0 or values.max() > 255)):
-        raise Refused(422, "Pixels are whole numbers from 0 to 255.")
-    return values.astype(np.uint8).reshape(-1)
+        if set(map(type, values)) <= {int}:
+            return bytes(values)
+    except ValueError:
+        pass
+    raise Refused(422, "Pixels are whole numbers from 0 to 255.")
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    """A list in parts, between which other threads have their turn."""
+    return (values[start : start + _PART] for start in range(0, len(values), _PART))
 
 
 def _encoded(tensor: RequestInput, raw: bytes | None) -> list[bytes]:
-    found = _strings(raw) if raw is not None else [_from_base64(item) for item in tensor.data or []]
-    if tensor.shape != [len(found)]:
-        raise Refused(422, f"Shape {tensor.shape} is not that of {len(found)} encoded images: [{len(found)}].")
-    return found
+    if len(tensor.shape) != 1:
+        raise Refused(422, f"Encoded images have the shape [n], not {tensor.shape}.")
+    (count,) = tensor.shape
+    given = tensor.data or []
+    if raw is None and len(given) != count:
+        raise Refused(422, f"Shape {tensor.shape} is not that of {len(given):,} encoded images.")
+    return _strings(raw, count) if raw is not None else [_from_base64(item) for item in given]
 
 
-def _strings(raw: bytes) -> list[bytes]:
+def _strings(raw: bytes, count: int) -> list[bytes]:
+    """`count` strings, each behind its length in four bytes."""
     found: list[bytes] = []
     place = 0
-    while place < len(raw):
+    while place < len(raw) and len(found) < count:
         length = int.from_bytes(raw[place : place + 4], "little")
         if place + 4 + length > len(raw):
             raise Refused(422, "The binary data end within a string.")
         found.append(raw[place + 4 : place + 4 + length])
         place += 4 + length
+    if len(found) < count or place < len(raw):
+        raise Refused(422, f"The binary data are not those of {count:,} strings.")
     return found
 
 
@@ -158,5 +205,13 @@ def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     """A boolean parameter; raises Refused for another type."""
     value = cast("object", parameters.get(name, default))
     if not isinstance(value, bool):
-        raise Refused(422, f"Parameter '{name}' is true or false, not {str(value)[:20]!r}.")
+        raise Refused(422, f"Parameter '{name}' is true or false, not {shown(value)}.")
     return value
+
+
+def shown(value: object) -> str:
+    """A parameter's value for an error, short; of a number too long to write only that."""
+    try:
+        return repr(value if isinstance(value, int | float) else str(value)[:20])[:22]
+    except ValueError:
+        return "a number of thousands of digits"

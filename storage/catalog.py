@@ -10,7 +10,7 @@ from mutant.storage.faults import decoding
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import SystemRow, TaskRow
-from mutant.tasks.errors import UserError, unknown
+from mutant.tasks.errors import Unknown, unknown
 from mutant.tasks.task import Task
 
 
@@ -117,10 +117,10 @@ def task_key(connection: Connection, name: str) -> int:
     return key
 
 
-def unknown_task(connection: Connection, name: str) -> UserError:
+def unknown_task(connection: Connection, name: str) -> Unknown:
     if connection.scalar(select(TaskRow.key).where(TaskRow.name == name)) is not None:
-        return UserError(f"Task '{name}' was removed.", hint=f"Bring it back, if it can be: mutant rm {name} --undo")
+        return Unknown(f"Task '{name}' was removed.", hint=f"Bring it back, if it can be: mutant rm {name} --undo")
     names = list(connection.scalars(select(TaskRow.name).where(ACTIVE)))
     if not names:
-        return UserError(f"Unknown task '{name}': this system has none yet.", hint="Add one with: mutant add URI")
+        return Unknown(f"Unknown task '{name}': this system has none yet.", hint="Add one with: mutant add URI")
     return unknown("task", name, names, see="mutant list")

@@ -9,30 +9,30 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from mutant.storage.checks import checked_text
 from mutant.storage.faults import decoding
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import Unknown
 
 _HEX = frozenset("0123456789abcdef")
 SHOWN = 12
 
 
 def full_id(connection: Connection, column: InstrumentedAttribute[str], kind: str, given: str, *, see: str) -> str:
-    """The one value of `column` that begins with `given`. Raises UserError when there is none, or more than one.
+    """The one value of `column` that begins with `given`. Raises Unknown when there is none, or more than one.
 
     `kind` is the word for what it names and `see` the command that lists such ids.
     """
     prefix = given.strip().lower()
     if not prefix or not set(prefix) <= _HEX:
-        raise UserError(f"There is no {kind} '{given}'.", hint=f"See: {see}")
+        raise Unknown(f"There is no {kind} '{given}'.", hint=f"See: {see}")
     query = select(column).distinct().where(column >= prefix, column < f"{prefix}g").order_by(column).limit(4)
     with decoding():
         ids = [checked_text(id_) for id_ in connection.scalars(query)]
     if not ids:
         nearest = _nearest(connection, column, prefix)
         hint = f"See: {see}" if nearest is None else f"Nearest: '{nearest[:SHOWN]}'. See: {see}"
-        raise UserError(f"There is no {kind} '{given}'.", hint=hint)
+        raise Unknown(f"There is no {kind} '{given}'.", hint=hint)
     if len(ids) > 1 and ids[0] != prefix:
         several = ", ".join(id_[: len(prefix) + 6] for id_ in ids)
-        raise UserError(f"More than one {kind}'s id begins with '{prefix}': {several}.", hint="Give more of it.")
+        raise Unknown(f"More than one {kind}'s id begins with '{prefix}': {several}.", hint="Give more of it.")
     return ids[0]
 
 

@@ -16,7 +16,7 @@ from mutant.storage.checks import checked
 from mutant.storage.faults import decoding
 from mutant.storage.refusals import Damaged
 from mutant.storage.schema import CandidateRow, ComponentRow, MutationRow, PartRow, PathRow, TaskRow, TraceRow
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import Unknown
 
 
 def path_keys(connection: Connection, ids: Iterable[str]) -> dict[str, int]:
@@ -35,12 +35,12 @@ def path_key(connection: Connection, id_: str) -> int:
     return key
 
 
-def unknown_path(id_: str) -> UserError:
-    return UserError(f"There is no path '{id_}'.", hint="See: mutant list")
+def unknown_path(id_: str) -> Unknown:
+    return Unknown(f"There is no path '{id_}'.", hint="See: mutant list")
 
 
 def full_id(connection: Connection, id_or_prefix: str) -> str:
-    """The one path id that begins so. Raises UserError when there is none, or more than one."""
+    """The one path id that begins so. Raises Unknown when there is none, or more than one."""
     return identity.full_id(connection, PathRow.id, "path", id_or_prefix, see="mutant list")
 
 

@@ -15,7 +15,6 @@ from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import PartRow, PathRow, TaskRow
 from mutant.storage.store import Store
-from mutant.tasks.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Removal:
 def remove(store: Store, task: str, *, force: bool = False) -> Removal:
     """Take a task out of what answers. Its rows of lineage stay, and its weights until the next `gc`.
 
-    Raises UserError, and changes nothing, for an unknown task, while a run is unfinished, and, without `force`, when
-    other tasks build on it.
+    Raises Unknown for an unknown task, and Conflict, with nothing changed, while a run is unfinished, and, without
+    `force`, when other tasks build on it.
     """
     with store.writing() as connection:
         key = catalog.task_key(connection, task)
@@ -58,18 +57,22 @@ def remove(store: Store, task: str, *, force: bool = False) -> Removal:
 
 
 def undo(store: Store, task: str) -> None:
-    """Bring a removed task back, as it was. Raises UserError when its weights have been collected since."""
+    """Bring a removed task back, as it was.
+
+    Raises Unknown for an unknown task, Conflict for one that is not removed or was never learnt here, and Collected
+    when its weights have been collected since.
+    """
     with store.writing() as connection:
         row = connection.execute(select(TaskRow.key, TaskRow.removed_at).where(TaskRow.name == task)).one_or_none()
         if row is None:
             raise catalog.unknown_task(connection, task)
         if row.removed_at is None:
-            raise UserError(f"Task '{task}' is not removed.", hint=f"See: mutant show {task}")
+            raise Conflict(f"Task '{task}' is not removed.", hint=f"See: mutant show {task}")
         exclusive(connection, f"bringing '{task}' back")
         connection.execute(update(TaskRow).where(TaskRow.key == row.key).values(removed_at=None))
         best = runs.winners(connection, TaskRow.key == row.key)
         if not best:
-            raise UserError(
+            raise Conflict(
                 f"Task '{task}' was never learnt here; only its lineage is known.",
                 hint=f"Bring it in from a system that has it: mutant import SOURCE {task}",
             )

@@ -32,7 +32,7 @@ from mutant.storage.records import (
 from mutant.storage.refusals import Conflict, Damaged
 from mutant.storage.schema import PathRow, RunRow, TaskRow
 from mutant.storage.url import database_url, label
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import Unknown, UserError
 from mutant.tasks.task import Task
 
 
@@ -164,7 +164,7 @@ class Store:
             return catalog.load_tasks(connection, removed=removed)
 
     def task(self, name: str) -> Task:
-        """The task called `name`; raises UserError with the nearest name."""
+        """The task called `name`; raises Unknown with the nearest name."""
         with self.reading() as connection:
             return catalog.load_task(connection, name)
 
@@ -178,7 +178,7 @@ class Store:
         return paths.load_path(connection, catalog.load_system(connection)[1])
 
     def path(self, id_or_prefix: str) -> Path:
-        """The path whose id begins so; raises UserError when there is none or more than one."""
+        """The path whose id begins so; raises Unknown when there is none or more than one."""
         with self.reading() as connection:
             (path,) = paths.load_paths(connection, PathRow.id == paths.full_id(connection, id_or_prefix))
             return path
@@ -268,7 +268,7 @@ class Store:
         with self.reading() as connection:
             found = runs.load_runs(connection, RunRow.id == run_id)
         if not found:
-            raise UserError(f"There is no run {run_id}.", hint="See: mutant status")
+            raise Unknown(f"There is no run {run_id}.", hint="See: mutant status")
         return found[0]
 
     def unfinished_run(self) -> Run | None:

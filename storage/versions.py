@@ -9,7 +9,7 @@ from mutant.storage import identity
 from mutant.storage.paths import load_paths
 from mutant.storage.schema import CollectedRow, ComponentRow, PartRow, PathRow, SegmentRow, TaskRow
 from mutant.storage.store import Store
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import Unknown
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Version:
 
 
 def versions(store: Store, task: str) -> tuple[Version, ...]:
-    """The versions of a task, oldest first; each once, where it won last. Raises UserError for an unknown task."""
+    """The versions of a task, oldest first; each once, where it won last. Raises Unknown for an unknown task."""
     gone = (
         select(CollectedRow.digest)
         .join(ComponentRow, ComponentRow.digest == CollectedRow.digest)
@@ -46,14 +46,14 @@ def versions(store: Store, task: str) -> tuple[Version, ...]:
 def find_version(store: Store, task: str, prefix: str) -> Path:
     """The path of a task whose version begins with `prefix`, at least 8 hexadecimal digits, whether it won or not.
 
-    Raises UserError when there is none, or when paths of several versions begin so.
+    Raises Unknown when there is none, or when paths of several versions begin so.
     """
     if len(prefix) < 8:
-        raise UserError(f"A version is named by 8 digits or more, got '{prefix[:64]}'.")
+        raise Unknown(f"A version is named by 8 digits or more, got '{prefix[:64]}'.")
     with store.reading() as connection:
         version = identity.full_id(connection, PathRow.version, "version", prefix, see=f"mutant show {task}")
         of_task = select(TaskRow.key).where(TaskRow.name == task).scalar_subquery()
         found = load_paths(connection, (PathRow.version == version) & (PathRow.task_key == of_task))
     if not found:
-        raise UserError(f"Task '{task}' has no version '{prefix[:64]}'.", hint=f"See: mutant show {task}")
+        raise Unknown(f"Task '{task}' has no version '{prefix[:64]}'.", hint=f"See: mutant show {task}")
     return found[-1]

@@ -221,6 +221,14 @@ def read_arrays(connection: Connection, spec: Spec, digest: str) -> Mapping[str,
     raise _missing(connection, digest, spec.kind)
 
 
+def collected(connection: Connection, digests: Sequence[str]) -> frozenset[str]:
+    """Those of `digests` whose components' weights were dropped by `gc`."""
+    found: list[str] = []
+    for some in chunks(digests):
+        found += connection.scalars(select(CollectedRow.digest).where(CollectedRow.digest.in_(some)))
+    return frozenset(found)
+
+
 def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     """`values` in pieces that fit in one query."""
     for start in range(0, len(values), size):

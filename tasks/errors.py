@@ -22,6 +22,10 @@ class UserError(Exception):
         return self.message if self.hint is None else f"{self.message} {self.hint}"
 
 
+class Unknown(UserError):
+    """A name or an id that nothing has."""
+
+
 class MissingExtra(UserError):
     """A package that belongs to an extra is not installed."""
 
@@ -48,7 +52,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
-def unknown(kind: str, word: str, choices: Iterable[str], *, see: str | None = None) -> UserError:
+def unknown(kind: str, word: str, choices: Iterable[str], *, see: str | None = None) -> Unknown:
     """The error for a `word` that is none of `choices`: names the nearest, else lists them.
 
     >>> print(unknown("option", "lable", ["image", "label"]))
@@ -57,7 +61,7 @@ def unknown(kind: str, word: str, choices: Iterable[str], *, see: str | None = N
     listed = sorted(choices)
     best = nearest(word, listed)
     hint = f"Nearest: '{best}'." if best is not None else f"Known: {', '.join(listed) or 'none'}."
-    return UserError(f"Unknown {kind} '{word}'.", hint=hint if see is None else f"{hint} See: {see}")
+    return Unknown(f"Unknown {kind} '{word}'.", hint=hint if see is None else f"{hint} See: {see}")
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,20 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     Raises ImageError for bytes that are no image of `FORMATS`, are damaged, or exceed the limits; the size is looked
     at before any pixel is decoded.
     """
+    with _opened(data, limits) as image:
+        image.load()
+        return np.array(_upright(_to_rgb(image), image), dtype=np.uint8)
+
+
+def pixels_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
+    """Width times height of an encoded image, without decoding it; raises ImageError as `decode` does."""
+    with _opened(data, limits) as image:
+        return image.size[0] * image.size[1]
+
+
+@contextmanager
+def _opened(data: bytes, limits: Limits) -> Generator[Image.Image]:
+    """An image whose size is within the limits; what goes wrong with it inside becomes an ImageError."""
     if not data:
         raise ImageError("The file is empty.")
     if len(data) > limits.max_bytes:
@@ -67,8 +83,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
             width, height = image.size
             if width * height > limits.max_pixels:
                 raise ImageError(f"{width} x {height} pixels are more than the limit of {limits.max_pixels:,} pixels.")
-            image.load()
-            return np.array(_upright(_to_rgb(image), image), dtype=np.uint8)
+            yield image
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:

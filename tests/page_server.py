@@ -16,10 +16,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from mutant.serving import pages
-from mutant.serving.refusals import Refused
+from mutant.serving.refusals import Refused, as_refused
 from mutant.storage.refusals import Conflict
 from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
 
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -44,6 +45,10 @@ def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
     @app.exception_handler(Refused)
     def refused(_: Request, error: Refused) -> JSONResponse:
         return refusal(error.status, error.message, error.hint)
+
+    @app.exception_handler(UserError)
+    def unknown(request: Request, error: UserError) -> JSONResponse:
+        return refused(request, as_refused(error))
 
     @app.middleware("http")
     async def gate(request: Request, following: Any) -> Response:

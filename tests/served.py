@@ -26,6 +26,7 @@ from mutant.network import predict_logits
 from mutant.path import Path
 from mutant.search.config import Settings
 from mutant.serving.app import build
+from mutant.serving.server import configured
 from mutant.serving.service import Service
 from mutant.serving.settings import ServeSettings
 from mutant.storage.store import Store
@@ -57,7 +58,7 @@ def running(database: FilePath | str, settings: ServeSettings = ServeSettings(re
         listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         service = Service(store, settings)
-        server = uvicorn.Server(uvicorn.Config(build(service), log_config=None, access_log=False))
+        server = uvicorn.Server(configured(build(service), settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -2,6 +2,7 @@
 its promises with it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_it_is_the_ridge_regression_of_one_of_the_penalties(seed: int, n: int, f
 
 
 def test_it_tells_digits_apart() -> None:
-    digits = load_digits()
+    digits: Any = load_digits()
     x, labels = digits.data.astype(np.float32), digits.target.astype(np.int32)
     head = probed_head(x[:1200], labels[:1200], 10)
     assert ((x[1200:] @ head["kernel"] + head["bias"]).argmax(1) == labels[1200:]).mean() > 0.85

@@ -83,6 +83,11 @@ def test_a_killed_server_leaves_the_database_as_it_was(database: FilePath) -> No
     [
         (["--host", "0.0.0.0"], "no API keys"),
         (["--allow-anonymous", "--host", "no.such.host.invalid"], "Cannot listen on 'no.such.host.invalid'"),
+        (["--refresh", "inf"], "--refresh must be"),
+        (["--rate", "inf"], "--rate must be"),
+        (["--deadline", "inf"], "--deadline must be"),
+        (["--ray-address", "auto"], "--ray-address goes with --replicas"),
+        (["--replicas", "1", "--forwarded-allow-ips", "*"], "--forwarded-allow-ips does not go with --replicas"),
         (["--max-body", "lots"], "--max-body must be a size"),
         (["--db", "nowhere.db"], "nowhere.db"),
     ],

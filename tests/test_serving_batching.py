@@ -88,7 +88,7 @@ def test_a_batch_with_company_waits_for_more_and_no_longer_than_the_delay(device
     first = batcher.submit(job(mark=1), 60)
     time.sleep(0.05)
     second = batcher.submit(job(mark=2), 60)
-    first.result(20), second.result(20)
+    assert len([done.result(20) for done in (first, second)]) == 2
     assert device.batches == [[1, 2]]
     batcher.close()
 
@@ -117,6 +117,30 @@ def test_a_cancelled_request_costs_nothing(device: Device) -> None:
         gone.result(0)
     assert device.batches == [[0], [2]]
     batcher.close()
+
+
+def test_a_cancelled_request_leaves_its_room_at_once(device: Device) -> None:
+    batcher = occupied(device, Queueing(most_waiting=4))
+    gone = batcher.submit(job(4, mark=1), 60)
+    with pytest.raises(Refused):
+        batcher.submit(job(mark=2), 60)
+    assert gone.cancel()
+    assert batcher.waiting == 0
+    stays = batcher.submit(job(4, mark=3), 60)
+    device.free.set()
+    assert int(stays.result(20).logits["v"][0]) == 3
+    assert device.batches == [[0], [3]]
+    batcher.close()
+
+
+def test_a_batch_whose_requests_all_go_while_it_waits_for_company_is_none(device: Device) -> None:
+    device.free.set()
+    batcher = Batcher(device, Queueing(delay=0.2))
+    batcher._crowded = True  # as after a batch of several
+    assert batcher.submit(job(mark=1), 60).cancel()
+    assert int(batcher.submit(job(mark=2), 60).result(20).logits["v"][0]) == 2
+    batcher.close()
+    assert device.batches == [[2]]
 
 
 def test_a_request_past_its_deadline_is_not_computed(device: Device) -> None:

@@ -74,6 +74,18 @@ def test_a_collected_version_is_gone(changing: FilePath, tmp_path: FilePath) -> 
         assert (found.status_code, "was collected" in found.text) == (410, True)
 
 
+def test_a_version_that_is_collected_below_a_running_server_is_gone(changing: FilePath) -> None:
+    with Store.open(str(changing)) as store:
+        loser = next(p for p in store.paths(task="low") if p.version != best(store, "low").version)
+    with running(changing, ServeSettings(refresh=0.05)) as here:
+        ask = f"/v2/models/low/versions/{loser.version}/infer"
+        assert here.client.post(ask, json=infer_body(PIXELS[:1])).json()["model_version"] == loser.version
+        with Store.open(str(changing)) as store:
+            assert gc(store).components
+        eventually(lambda: here.client.post(ask, json=infer_body(PIXELS[:1])).status_code == 410, seconds=10)
+        assert here.client.post("/tasks/low/predict", content=PNG).status_code == 200
+
+
 def test_a_task_with_damaged_weights_does_not_stop_the_others(changing: FilePath) -> None:
     import sqlite3
 

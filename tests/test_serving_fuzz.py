@@ -52,7 +52,61 @@ RAW = [
     GET % b"/tasks/%ff%00/predict",
     GET % b"/v2/models/..%2f..%2fetc%2fpasswd",
     b"\x00\x01\x02\x03\r\n\r\n",
+    POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: \xb2"),
+    POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: " + b"9" * 5000),
+    POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: -1"),
+    POST % (b"/v2/models/low/infer", b"X-Request-ID: \xb2\xff"),
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: \xb2\r\n\r\n{}",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+    GET % b"/api/samples/low/99999999999999999999",
+    GET % b"/api/runs/%c2%b2",
+    GET % b"/v2/models/low/versions/%00%00%00%00%00%00%00%00",
+    GET % (b"/v2/models/" + b"%f0%9f%98%80" * 1000),
 ]
+
+
+def tensor(shape: str = "[1,1,1,3]", data: str = "[1,2,3]", kind: str = "UINT8", parameters: str = "{}") -> str:
+    """An input as JSON that no encoder would write."""
+    given = f'"parameters":{parameters},"data":{data}' if data else f'"parameters":{parameters}'
+    return f'{{"inputs":[{{"name":"images","shape":{shape},"datatype":"{kind}",{given}}}],"parameters":{parameters}}}'
+
+
+HUGE = "9" * 4000
+BODIES = {
+    "shape of huge numbers": tensor(shape=f"[1,{HUGE},{HUGE},3]"),
+    "shape of three huge numbers": tensor(shape=f"[{HUGE},{HUGE},{HUGE}]"),
+    "shape beyond Python's digits": tensor(shape=f"[1,1,{'9' * 9000},3]"),
+    "negative shape": tensor(shape="[-1,-1,1,3]"),
+    "a long string and many empty ones": tensor(data='["' + "a" * 70_000 + '"' + ',""' * 20_000 + "]"),
+    "a huge number": tensor(data=f"[1,2,{HUGE}]"),
+    "a number beyond Python's digits": tensor(data=f"[1,2,{'9' * 9000}]"),
+    "objects": tensor(data='[{"a":[]},{},null]'),
+    "booleans": tensor(data="[true,false,true]"),
+    "not a number": tensor(data="[NaN,Infinity,1]"),
+    "deep": tensor(data="[" * 5000 + "]" * 5000),
+    "deep enough": tensor(data="[" * 150 + "1,2,3" + "]" * 150),
+    "many empty lists": tensor(data="[[]" + ",[]" * 40_000 + "]"),
+    "huge timeout": tensor(parameters=f'{{"timeout":{HUGE}}}'),
+    "timeout beyond Python's digits": tensor(parameters=f'{{"timeout":{"9" * 9000}}}'),
+    "huge binary size": tensor(data="", parameters=f'{{"binary_data_size":{HUGE}}}'),
+    "huge flag": tensor(parameters=f'{{"binary_data_output":{HUGE}}}'),
+    "deep parameter": tensor(parameters='{"binary_data_output":' + "[" * 150 + "]" * 150 + "}"),
+    "surrogates": tensor(kind="BYTES", shape="[1]", data='["\\ud800"]'),
+    "an unknown name of surrogates": '{"inputs":[{"name":"\\ud800","shape":[1],"datatype":"\\udfff","data":[]}]}',
+    "surrogates for a key": '{"\\ud800":1,"inputs":[]}',
+    "bytes that are no UTF-8": "\xff",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_odd_tensors_are_refused_in_json(url: str, name: str) -> None:
+    found = httpx.post(f"{url}/v2/models/low/infer", content=BODIES[name].encode("latin-1"), timeout=60)
+    deep_enough = name == "deep enough"  # an even list of three numbers, however deep
+    assert found.status_code in ((200,) if deep_enough else (413, 422)), found.text[:500]
+    assert found.json().keys() >= ({"outputs"} if deep_enough else {"error"})
+    assert len(found.content) < 2000
 
 
 @pytest.mark.parametrize("raw", RAW)
@@ -64,5 +118,6 @@ def test_odd_bytes_are_refused_and_the_server_lives(url: str, raw: bytes) -> Non
         connection.sendall(raw)
         answer = connection.recv(65536)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+    assert b"Internal Server Error" not in answer
     assert b"Traceback" not in answer
     assert httpx.get(f"{url}/v2/health/ready").status_code == 200

@@ -42,6 +42,24 @@ def test_replicas_answer_alike_and_one_may_be_killed(tmp_path: FilePath) -> None
     eventually(lambda: not _ready(url))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_killed_replicas_leave_no_ray(tmp_path: FilePath) -> None:
+    database = grow_two(tmp_path)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [sys.executable, "-m", "mutant.cli.main", "serve", "--replicas", "1", "--db", str(database)]
+    with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: _ready(f"http://127.0.0.1:{port}"), seconds=200)
+            family = _below(process.pid)
+            assert any("raylet" in args for args in family.values())
+        finally:
+            process.kill()
+    eventually(lambda: not family.keys() & _processes().keys(), seconds=30)
+
+
 def _ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}/v2/health/ready", timeout=5).status_code == 200
@@ -62,12 +80,28 @@ def _asked(url: str) -> bytes | None:
 
 def _replicas(parent: int) -> list[int]:
     """Processes of replicas below a process."""
-    rows = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    parents = {int(row.split()[0]): int(row.split()[1]) for row in rows[1:]}
+    return [pid for pid, args in _below(parent).items() if "ServeReplica:mutant" in args]
+
+
+def _processes() -> dict[int, str]:
+    """What runs: process ids and their commands."""
+    return {pid: args for pid, (_, args) in _table().items() if "<defunct>" not in args}
+
+
+def _below(parent: int) -> dict[int, str]:
+    """The processes below a process."""
+    table = _table()
 
     def below(pid: int) -> bool:
-        return pid == parent or (pid in parents and pid > 1 and below(parents[pid]))
+        above = table[pid][0] if pid in table else 0
+        return above == parent or (above > 1 and below(above))
 
-    return [int(row.split()[0]) for row in rows[1:] if "ServeReplica:mutant" in row and below(int(row.split()[0]))]
+    return {pid: args for pid, (_, args) in table.items() if below(pid)}
+
+
+def _table() -> dict[int, tuple[int, str]]:
+    rows = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    split = (row.split(None, 2) for row in rows[1:])
+    return {int(pid): (int(above), args) for pid, above, args in split}

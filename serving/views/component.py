@@ -75,7 +75,7 @@ class ComponentView:
 
 
 def component_view(store: Store, id_or_prefix: str) -> ComponentView:
-    """The component whose digest begins so. Raises UserError, with the nearest, when there is none or more than one."""
+    """The component whose digest begins so. Raises Unknown, with the nearest, when there is none or more than one."""
     with store.reading() as connection:
         digest = lineage.component_id(connection, id_or_prefix)
         blame, impact = lineage.blame(connection, digest), lineage.impact(connection, digest)

@@ -13,7 +13,7 @@ from mutant.storage.children import Children, children
 from mutant.storage.records import CandidateRecord, CandidateState, Run, RunState, Segment, SegmentState
 from mutant.storage.store import Store
 from mutant.storage.tally import Tally
-from mutant.tasks.errors import UserError
+from mutant.tasks.errors import Unknown
 
 
 @dataclass(frozen=True)
@@ -156,23 +156,23 @@ def run_view(store: Store, run: Run, segments: Sequence[Segment]) -> RunView:
 
 
 def find_run(store: Store, run_id: int) -> Run:
-    """The run with this number. Raises UserError, with the nearest, when there is none."""
+    """The run with this number. Raises Unknown, with the nearest, when there is none."""
     known = store.runs()
     nearest = min(known, key=lambda run: abs(run.id - run_id), default=None)
     if nearest is None:
-        raise UserError(f"There is no run {run_id}: this system has none yet.", hint="Begin one: mutant add URI")
+        raise Unknown(f"There is no run {run_id}: this system has none yet.", hint="Begin one: mutant add URI")
     if nearest.id != run_id:
-        raise UserError(f"There is no run {run_id}.", hint=f"Nearest: {nearest.id}. See: mutant status")
+        raise Unknown(f"There is no run {run_id}.", hint=f"Nearest: {nearest.id}. See: mutant status")
     return nearest
 
 
 def find_segments(run: Run, index: int | None) -> Sequence[Segment]:
-    """The run's segment with this index, or all for None. Raises UserError when there is none."""
+    """The run's segment with this index, or all for None. Raises Unknown when there is none."""
     if index is None:
         return run.segments
     if index >= len(run.segments):
         last = len(run.segments) - 1
-        raise UserError(f"Run {run.id} has no segment {index}.", hint=f"Nearest: {last}." if last >= 0 else None)
+        raise Unknown(f"Run {run.id} has no segment {index}.", hint=f"Nearest: {last}." if last >= 0 else None)
     return run.segments[index : index + 1]
 
 

@@ -10,7 +10,7 @@ from mutant.pool import Pool
 from mutant.serving.views.colours import badges
 from mutant.storage.records import Golden
 from mutant.storage.store import Store
-from mutant.tasks.errors import UserError, unknown
+from mutant.tasks.errors import Unknown, unknown
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def samples_view(store: Store) -> SamplesView:
 
 
 def sampled(pool: Pool, task: str) -> Path:
-    """The path whose golden outputs hold a task's samples. Raises UserError, with the nearest, for no such task."""
+    """The path whose golden outputs hold a task's samples. Raises Unknown, with the nearest, for no such task."""
     found = next((path for path in pool.paths if path.task == task), None)
     if found is None:
         raise unknown("task", task, pool.tasks, see="mutant list")
@@ -53,12 +53,12 @@ def sampled(pool: Pool, task: str) -> Path:
 
 
 def sample_png(store: Store, path: Path, index: int) -> bytes:
-    """One sample image of a task's path, as PNG. Raises UserError when there is none with this index."""
+    """One sample image of a task's path, as PNG. Raises Unknown when there is none with this index."""
     golden = store.golden(path.id)
     images = 0 if golden is None else len(golden.images)
     if golden is None or index >= images:
         hint = f"Nearest: {images - 1}." if images else "It has none."
-        raise UserError(f"Task '{path.task}' has no sample image {index}.", hint=hint)
+        raise Unknown(f"Task '{path.task}' has no sample image {index}.", hint=hint)
     return _png(golden, index)
 
 

@@ -1,0 +1,45 @@
+"""How Ray is started or joined: by the search's evaluator, and by the replicas of a server."""
+
+import os
+import warnings
+from typing import Any
+
+import ray as ray_package
+
+from mutant.search.watchdog import Watchdog
+from mutant.tasks.errors import UserError
+
+ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
+
+
+def start(cpus: int, address: str | None, **options: Any) -> Watchdog | None:
+    """Start Ray on this machine, quietly and watched over, or join the cluster at `address`, which is its owner's.
+
+    `options` are more of `ray.init`. Raises UserError when the cluster cannot be joined.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {**options, "log_to_driver": False, "logging_level": "ERROR"}
+    with warnings.catch_warnings():
+        # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+        if address is None:
+            watchdog = Watchdog()
+            try:
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=watchdog.place, **quiet)
+            except BaseException:
+                ray.shutdown()
+                watchdog.end()
+                raise
+            return watchdog
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"Cannot join the Ray cluster at {address}: {last_line(error)}") from error
+    return None
+
+
+def last_line(error: BaseException) -> str:
+    """What an error of Ray says last, without its advice on the causes that it can think of."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].split(" Some common causes include", 1)[0] if lines else type(error).__name__
