@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/interlocking.py [--data FILE] [--seeds 0,1] [--rate 0.01] [--no-ray]
 
-RESULT
+Not measured yet on an idle machine.
 
 PACS sketches (7 classes, from the data pack beside the repository; `sample:textures` without it), ViT-S/14 at 56 px,
 its top eight blocks, norm and a new head trained in four groups of two blocks, batch 32, all ways from the same seeds

@@ -106,7 +106,7 @@ def test_actors_that_keep_dying_fail_the_child_with_the_reason():
 
 def test_a_run_as_a_pipeline_is_the_run_of_one_process(tmp_path, evaluator, monkeypatch):
     tasks = small_tasks(tmp_path)
-    settings = replace(SMALL, backprop="local", groups=3, mutation_probability=0.3)
+    settings = replace(SMALL, backprop="local", groups=3, mutation_probability=0.3, preset="mutant-deep")
     asked, begun, real = [], [], evaluator.stages.begin
 
     def kept(crew, **options):
