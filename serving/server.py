@@ -1,5 +1,6 @@
 """Running the app: one plain uvicorn process on one socket, which drains when it is told to stop."""
 
+import asyncio
 import errno
 import logging
 import signal
@@ -22,6 +23,8 @@ from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 DRAIN_SECONDS = 30
+HEARD_SECONDS = 0.25
+"""How long new requests are still heard after the signal: what had been sent when it came is on its way in."""
 _HOST = "This machine's own address is 127.0.0.1; 0.0.0.0 is all of its addresses."
 
 
@@ -58,7 +61,7 @@ def configured(front: Front, settings: ServeSettings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Tells its address when gRPC, where it is asked for, is bound as well."""
+    """Tells its address when gRPC, where it is asked for, is bound as well; hears what was sent before it stops."""
 
     def __init__(self, config: uvicorn.Config, front: Front, told: Callable[[], None]) -> None:
         super().__init__(config)
@@ -69,6 +72,10 @@ class _Server(uvicorn.Server):
             await self._front.grpc.start()
         self._told()
         await super().serve(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(HEARD_SECONDS)
+        await super().shutdown(sockets)
 
 
 @contextmanager

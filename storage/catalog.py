@@ -5,7 +5,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection, func, insert, select, true
 
 from mutant.storage.blobs.placement import Placement
-from mutant.storage.checks import checked
+from mutant.storage.checks import checked, checked_text
 from mutant.storage.faults import decoding
 from mutant.storage.records import SystemInfo, now
 from mutant.storage.refusals import Conflict
@@ -120,7 +120,8 @@ def task_key(connection: Connection, name: str) -> int:
 def unknown_task(connection: Connection, name: str) -> Unknown:
     if connection.scalar(select(TaskRow.key).where(TaskRow.name == name)) is not None:
         return Unknown(f"Task '{name}' was removed.", hint=f"Bring it back, if it can be: mutant rm {name} --undo")
-    names = list(connection.scalars(select(TaskRow.name).where(ACTIVE)))
+    with decoding():
+        names = [checked_text(known) for known in connection.scalars(select(TaskRow.name).where(ACTIVE))]
     if not names:
         return Unknown(f"Unknown task '{name}': this system has none yet.", hint="Add one with: mutant add URI")
     return unknown("task", name, names, see="mutant list")

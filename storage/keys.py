@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqlalchemy import delete, insert, select
 
-from mutant.storage.checks import checked
+from mutant.storage.checks import checked, checked_text
 from mutant.storage.faults import decoding
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
@@ -56,7 +56,9 @@ def take_back(store: Store, name: str) -> None:
     """Delete a key: a running server refuses it within seconds. Raises UserError with the nearest name."""
     with store.writing() as connection:
         if connection.execute(delete(KeyRow).where(KeyRow.name == name)).rowcount == 0:
-            raise unknown("key", name, connection.scalars(select(KeyRow.name)), see="mutant keys list")
+            with decoding():
+                names = [checked_text(known) for known in connection.scalars(select(KeyRow.name))]
+            raise unknown("key", name, names, see="mutant keys list")
 
 
 def load(store: Store) -> tuple[Key, ...]:

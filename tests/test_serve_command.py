@@ -1,5 +1,6 @@
 """`mutant serve` as its own process: what it imports, how it starts and stops; `mutant keys`."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 
 import httpx
@@ -43,16 +45,23 @@ assert not bad, bad
 
 def test_a_server_starts_answers_and_drains_when_told_to_stop(database: FilePath) -> None:
     with serving(database) as server:
-        body = infer_body(np.zeros((60, 8, 8, 3), dtype=np.uint8))
+        body = json.dumps(infer_body(np.zeros((60, 8, 8, 3), dtype=np.uint8))).encode()
         answers: list[int] = []
+        sent = threading.Semaphore(0)
+
+        def sending() -> Iterator[bytes]:
+            yield body
+            sent.release()
 
         def ask() -> None:
-            answers.append(httpx.post(f"{server.url}/v2/models/low/infer", json=body, timeout=60).status_code)
+            url, length = f"{server.url}/v2/models/low/infer", {"content-length": str(len(body))}
+            answers.append(httpx.post(url, content=sending(), headers=length, timeout=60).status_code)
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
         eventually(lambda: httpx.get(f"{server.url}/metrics").text.count("mutant_batch_rows_count 0.0") == 0)
+        assert all(sent.acquire(timeout=30) for _ in threads)
         assert server.stop(signal.SIGTERM) == 0
         for thread in threads:
             thread.join()
