@@ -3,8 +3,9 @@ again and again. No wrong and no lost answer, and memory that stays.
 
     .venv/bin/python benchmarks/serving_soak.py [--minutes 10] [--clients 8] [--replicas 2] [--every 45]
 
-Ten minutes beside other work: 117,262 answers, none wrong, none lost, 557 changes of the tasks, memory 403 MiB from
-the first half minute to the last.
+Ten minutes of two replicas, one killed every 45 s (`--replicas 2`): 40,435 answers, none wrong, none lost, 43 of them
+sent again by the client, 616 changes of the tasks, 13 kills, the oldest replica's memory 499 MiB after the first
+minute, 519 at the end. One plain process, beside other work: 117,262 answers, 557 changes, 403 MiB throughout.
 Every answer is compared to the bit with what was computed before. The ratio is memory after the first minute over
 memory at the end, of the server, or of the replica that lives through it all; 1 is flat. A request whose replica was
 killed under it is sent again by the client until it has its answer. Needs Linux; `--replicas` the extra `replicas`.

@@ -29,6 +29,8 @@ def from_torch(kind: str, name: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 def _layout(kind: str, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
     if array.ndim == 3:
         return array.transpose(2, 0, 1)[:, None]
     if array.ndim == 2 and kind.startswith("efficientnet/"):
@@ -75,9 +77,21 @@ def _batch_norm(part: Tensors, name: str, x: Any, eps: float) -> Any:
     return functional.batch_norm(x, mean, var, scale, bias, training=False, eps=eps)
 
 
+def _stem(config: Mapping[str, Any], part: Tensors, x: Any) -> Any:
+    """Pixels uint8 [B, S, S, 3] to feature maps [B, C, S/2, S/2]."""
+    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    pixels = (x.permute(0, 3, 1, 2).float() - mean) / std
+    (top, bottom), (left, right) = (same_padding(size, config["kernel"], config["stride"]) for size in pixels.shape[2:])
+    padded = functional.pad(pixels, (left, right, top, bottom))
+    h = functional.conv2d(padded, part["kernel"], stride=config["stride"])
+    return functional.relu6(_batch_norm(part, "norm", h, config["eps"]))
+
+
 def _mbconv(config: Mapping[str, Any], part: Tensors, x: Any) -> Any:
     eps, stride, side = config["eps"], config["stride"], config["kernel"]
-    h = functional.relu6(_batch_norm(part, "expand/norm", functional.conv2d(x, part["expand/kernel"]), eps))
+    h = x
+    if config["expand"] != 1:
+        h = functional.relu6(_batch_norm(part, "expand/norm", functional.conv2d(x, part["expand/kernel"]), eps))
     (top, bottom), (left, right) = (same_padding(size, side, stride) for size in h.shape[2:])
     padding: Any = 0
     if (top, left) == (bottom, right):
@@ -106,6 +120,7 @@ def _head(_: Mapping[str, Any], part: Tensors, x: Any) -> Any:
 LAYERS: Mapping[str, Any] = {
     "vit/block": _vit_block,
     "vit/norm": _vit_norm,
+    "efficientnet/embedding": _stem,
     "efficientnet/block": _mbconv,
     "efficientnet/top": _top,
     "efficientnet/norm": _top_norm,
