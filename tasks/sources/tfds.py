@@ -2,14 +2,16 @@
 
 Data prepared as array_record is read in place, images as the encoded bytes that they are stored as. What is not there
 yet is downloaded and prepared, for which some data sets need TensorFlow. `?data_dir=` names another directory than
-TFDS's own; `?image=` and `?label=` name the features when the data set does not say which they are.
+TFDS's own; `?image=` and `?label=` name the features when the data set does not say which they are, or a label that
+follows from others (`derived_labels.py`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,19 @@ from mutant.tasks.images import ImageError, decode, from_array
 from mutant.tasks.limits import Limits
 from mutant.tasks.raw import RawSplit, RawTask
 from mutant.tasks.slicing import canonical
+from mutant.tasks.sources.derived_labels import LabelRule, brightness, derived_labels
 from mutant.tasks.uri import TaskURI
 
 
 @dataclass(frozen=True, eq=False)
 class TfdsContent:
-    """Images of a split of the data set prepared in `directory`, by their positions."""
+    """Images of a split of the data set prepared in `directory`, by their positions, their pixels times `factor`."""
 
     directory: str
     split: str
     feature: str
     positions: NDArray[np.int64]
+    factor: int = 1
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -49,12 +53,36 @@ class TfdsContent:
                 image = source[int(self.positions[index])][self.feature]
             except (ValueError, KeyError, OSError, IndexError) as error:
                 raise ImageError(f"Cannot be read: {error}.") from error
-            return decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
+            pixels = decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
+            return pixels if self.factor == 1 else np.minimum(pixels, 255 // self.factor) * np.uint8(self.factor)
 
         yield read
 
     def take(self, indices: NDArray[np.int64]) -> TfdsContent:
-        return TfdsContent(self.directory, self.split, self.feature, self.positions[indices])
+        return replace(self, positions=self.positions[indices])
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a data set before examples are read; `sizes` of its splits: None where it is not prepared."""
+
+    full_name: str
+    image: str
+    label: LabelRule
+    sizes: Mapping[str, int] | None
+
+
+def describe(uri: TaskURI) -> Described:
+    """The data set by its files or else its code, nothing prepared or fetched.
+
+    Raises UserError when there is none of the name, or no such feature; MissingExtra without tensorflow-datasets.
+    """
+    tfds = _tfds()
+    with _quiet():
+        builder = _builder(tfds, uri)
+    image, label = _features(tfds, builder, uri)
+    splits = {canonical(name): int(info.num_examples) for name, info in builder.info.splits.items()}
+    return Described(str(builder.info.full_name), image, label, splits if builder.is_prepared() else None)
 
 
 def read(uri: TaskURI, limits: Limits) -> RawTask:
@@ -69,13 +97,12 @@ def read(uri: TaskURI, limits: Limits) -> RawTask:
             labels = _labels(tfds, builder, name, label)
             positions = np.flatnonzero(labels >= 0).astype(np.int64)
             missing += len(labels) - len(positions)
-            content = TfdsContent(str(builder.data_path), name, image, positions)
+            content = TfdsContent(str(builder.data_path), name, image, positions, brightness(builder.info.name))
             splits.append(RawSplit(canonical(name), content, labels[positions]))
     licence = str(getattr(builder.info.redistribution_info, "license", "") or "") or None
-    names = tuple(printable(str(name)) for name in builder.info.features[label].names)
     return RawTask(
         tuple(splits),
-        names,
+        label.names,
         source_version=str(builder.info.full_name),
         licence=licence,
         notes=(f"{missing:,} examples without a label were left out",) if missing else (),
@@ -90,13 +117,21 @@ def _tfds() -> Any:
     return tfds
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """TFDS does not warn of directories in which nothing is prepared."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _prepared(tfds: Any, uri: TaskURI) -> Any:
     """The builder of the data set, prepared now if it was not."""
-    options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
-    try:
-        return tfds.core.load.builder_from_files(uri.target, **options)
-    except Exception:  # not on disk, or by its code only
-        builder = _builder_from_code(tfds, uri, options)
+    builder = _builder(tfds, uri)
     try:
         if not builder.is_prepared():
             builder.download_and_prepare()
@@ -108,6 +143,15 @@ def _prepared(tfds: Any, uri: TaskURI) -> Any:
     except Exception as error:  # network, disk, checksum, manual download, ...
         raise UserError(f"tfds:{uri.target} cannot be prepared: {_first_line(error)}") from error
     return builder
+
+
+def _builder(tfds: Any, uri: TaskURI) -> Any:
+    """The builder of the data set, from its files where they are."""
+    options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
+    try:
+        return tfds.core.load.builder_from_files(uri.target, **options)
+    except Exception:  # not on disk, or by its code only
+        return _builder_from_code(tfds, uri, options)
 
 
 def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> Any:
@@ -123,30 +167,38 @@ def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> A
         raise UserError(f"tfds:{uri.target} cannot be opened: {_first_line(error)}") from error
 
 
-def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, str]:
-    """The names of the image and the label feature: the URI's, the data set's own, or the only ones of their type."""
+def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, LabelRule]:
+    """The name of the image feature and the label: the URI's, the data set's own, or the only ones of their type."""
     features = dict(builder.info.features.items())
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    derived = derived_labels(builder.info.name)
     keys = builder.info.supervised_keys or ()
     supervised: dict[str, Any] = dict(zip(kinds, keys, strict=False))
     found: list[str] = []
     for role, kind in kinds.items():
-        candidates = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]
+        own = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]
+        candidates = sorted({*own, *(derived if role == "label" else ())})
         wanted = uri.option(role)
         if wanted is not None:
             if wanted not in candidates:
                 raise unknown(f"{role} feature", wanted, candidates)
             found.append(wanted)
-        elif supervised.get(role) in candidates:
+        elif supervised.get(role) in own:
             found.append(str(supervised[role]))
-        elif len(candidates) == 1:
-            found.append(candidates[0])
+        elif len(own) == 1:
+            found.append(own[0])
         else:
             raise UserError(
                 f"tfds:{uri.target} has {len(candidates)} {role} features: {', '.join(candidates) or 'none'}.",
                 hint=f"Name one with ?{role}=" if candidates else "It is no image classification task.",
             )
-    return found[0], found[1]
+    image, label = found
+    return image, _own_label(features[label], label) if label in features else derived[label]
+
+
+def _own_label(feature: Any, name: str) -> LabelRule:
+    """The label that a ClassLabel feature is."""
+    return LabelRule(tuple(printable(str(one)) for one in feature.names), lambda example: int(example[name]))
 
 
 def _data_source(tfds: Any, builder: Any, split: str) -> Any:
@@ -162,10 +214,10 @@ def _data_source(tfds: Any, builder: Any, split: str) -> Any:
         ) from error
 
 
-def _labels(tfds: Any, builder: Any, split: str, label: str) -> NDArray[np.int32]:
+def _labels(tfds: Any, builder: Any, split: str, label: LabelRule) -> NDArray[np.int32]:
     try:
         source = _data_source(tfds, builder, split)
-        return np.array([int(source[position][label]) for position in range(len(source))], dtype=np.int32)
+        return np.array([label.of(source[position]) for position in range(len(source))], dtype=np.int32)
     except ImportError as error:
         raise UserError(f"Reading {builder.info.full_name} needs the package '{error.name}'.") from error
 
