@@ -20,8 +20,9 @@ Example = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class LabelRule:
-    """A label: an index into `names`, or a negative number for none, as a function of an example."""
+    """A label: an index into `names`, or a negative number for none, as a function of one feature of an example."""
 
+    feature: str
     names: tuple[str, ...]
     of: Callable[[Example], int]
 
@@ -40,6 +41,7 @@ def brightness(dataset: str) -> int:
     return 255 if dataset == "dsprites" else 1
 
 
+_OBJECTS = "objects"
 _CYLINDER = 2
 _VEHICLES = 3
 """KITTI's types below it: Car, Van, Truck."""
@@ -63,22 +65,22 @@ def _bin(distance: float, bins: Mapping[str, float]) -> int:
 
 
 def _clevr_count(example: Example) -> int:
-    count = len(example["objects"]["size"])
+    count = len(example[_OBJECTS]["size"])
     return count - _FEWEST_OBJECTS if _FEWEST_OBJECTS <= count <= _MOST_OBJECTS else -1
 
 
 def _clevr_cylinders(example: Example) -> int:
-    shapes = np.asarray(example["objects"]["shape"])
+    shapes = np.asarray(example[_OBJECTS]["shape"])
     return int(np.count_nonzero(shapes == _CYLINDER)) if len(shapes) else -1
 
 
 def _clevr_distance(example: Example) -> int:
-    depths = _column(example["objects"]["pixel_coords"])
+    depths = _column(example[_OBJECTS]["pixel_coords"])
     return _bin(depths.min(), _CLEVR_BINS) if len(depths) else -1
 
 
 def _kitti_distance(example: Example) -> int:
-    return _bin(_column(example["objects"]["location"]).min(initial=np.inf), _KITTI_BINS)
+    return _bin(_column(example[_OBJECTS]["location"]).min(initial=np.inf), _KITTI_BINS)
 
 
 def _kitti_vehicles(example: Example) -> int:
@@ -86,12 +88,12 @@ def _kitti_vehicles(example: Example) -> int:
 
 
 def _kitti_vehicle_distance(example: Example) -> int:
-    depths = _column(example["objects"]["location"])[_vehicles(example)]
+    depths = _column(example[_OBJECTS]["location"])[_vehicles(example)]
     return _bin(depths.min(initial=_NO_VEHICLE), _VEHICLE_BINS)
 
 
 def _vehicles(example: Example) -> Any:
-    return np.asarray(example["objects"]["type"]) < _VEHICLES
+    return np.asarray(example[_OBJECTS]["type"]) < _VEHICLES
 
 
 def _column(points: Any) -> Any:
@@ -101,7 +103,7 @@ def _column(points: Any) -> Any:
 
 def _coarser(feature: str, classes: int, bins: int) -> LabelRule:
     """A ClassLabel of ordered classes, neighbours taken together."""
-    return LabelRule(_numbers(0, bins - 1), lambda example: int(example[feature]) * bins // classes)
+    return LabelRule(feature, _numbers(0, bins - 1), lambda example: int(example[feature]) * bins // classes)
 
 
 def _numbers(first: int, last: int) -> tuple[str, ...]:
@@ -111,9 +113,9 @@ def _numbers(first: int, last: int) -> tuple[str, ...]:
 _RULES: Mapping[str, Mapping[str, LabelRule]] = MappingProxyType(
     {
         "clevr": {
-            "count_all": LabelRule(_numbers(_FEWEST_OBJECTS, _MOST_OBJECTS), _clevr_count),
-            "count_cylinders": LabelRule(_numbers(0, _MOST_OBJECTS), _clevr_cylinders),
-            "closest_object_distance": LabelRule(tuple(_CLEVR_BINS), _clevr_distance),
+            "count_all": LabelRule(_OBJECTS, _numbers(_FEWEST_OBJECTS, _MOST_OBJECTS), _clevr_count),
+            "count_cylinders": LabelRule(_OBJECTS, _numbers(0, _MOST_OBJECTS), _clevr_cylinders),
+            "closest_object_distance": LabelRule(_OBJECTS, tuple(_CLEVR_BINS), _clevr_distance),
         },
         "dsprites": {
             "label_x_position_16": _coarser("label_x_position", 32, 16),
@@ -121,9 +123,9 @@ _RULES: Mapping[str, Mapping[str, LabelRule]] = MappingProxyType(
             "label_orientation_16": _coarser("label_orientation", 40, 16),
         },
         "kitti": {
-            "closest_object_distance": LabelRule(tuple(_KITTI_BINS), _kitti_distance),
-            "count_vehicles": LabelRule(("0", "1", "2", "3 or more"), _kitti_vehicles),
-            "closest_vehicle_distance": LabelRule(tuple(_VEHICLE_BINS), _kitti_vehicle_distance),
+            "closest_object_distance": LabelRule(_OBJECTS, tuple(_KITTI_BINS), _kitti_distance),
+            "count_vehicles": LabelRule(_OBJECTS, ("0", "1", "2", "3 or more"), _kitti_vehicles),
+            "closest_vehicle_distance": LabelRule(_OBJECTS, tuple(_VEHICLE_BINS), _kitti_vehicle_distance),
         },
     }
 )

@@ -46,11 +46,11 @@ class TfdsContent:
     @contextmanager
     def reader(self, limits: Limits) -> Generator[Reader]:
         tfds = _tfds()
-        source = _data_source(tfds, tfds.builder_from_directory(self.directory), self.split)
+        stored = _Stored.of(tfds, tfds.builder_from_directory(self.directory), self.split, self.feature)
 
         def read(index: int) -> NDArray[np.uint8]:
             try:
-                image = source[int(self.positions[index])][self.feature]
+                image = stored[int(self.positions[index])][self.feature]
             except (ValueError, KeyError, OSError, IndexError) as error:
                 raise ImageError(f"Cannot be read: {error}.") from error
             pixels = decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
@@ -80,9 +80,10 @@ def describe(uri: TaskURI) -> Described:
     tfds = _tfds()
     with _quiet():
         builder = _builder(tfds, uri)
+        prepared = bool(builder.is_prepared())
     image, label = _features(tfds, builder, uri)
     splits = {canonical(name): int(info.num_examples) for name, info in builder.info.splits.items()}
-    return Described(str(builder.info.full_name), image, label, splits if builder.is_prepared() else None)
+    return Described(str(builder.info.full_name), image, label, splits if prepared else None)
 
 
 def read(uri: TaskURI, limits: Limits) -> RawTask:
@@ -148,8 +149,9 @@ def _prepared(tfds: Any, uri: TaskURI) -> Any:
 def _builder(tfds: Any, uri: TaskURI) -> Any:
     """The builder of the data set, from its files where they are."""
     options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
+    from_files = tfds.core.read_only_builder.builder_from_files
     try:
-        return tfds.core.load.builder_from_files(uri.target, **options)
+        return from_files(uri.target, **options)
     except Exception:  # not on disk, or by its code only
         return _builder_from_code(tfds, uri, options)
 
@@ -198,26 +200,41 @@ def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, LabelRule]:
 
 def _own_label(feature: Any, name: str) -> LabelRule:
     """The label that a ClassLabel feature is."""
-    return LabelRule(tuple(printable(str(one)) for one in feature.names), lambda example: int(example[name]))
+    return LabelRule(name, tuple(printable(str(one)) for one in feature.names), lambda example: int(example[name]))
 
 
-def _data_source(tfds: Any, builder: Any, split: str) -> Any:
-    """Random access to the split's examples, images left encoded."""
-    images = [name for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
-    try:
-        return builder.as_data_source(split=split, decoders={name: tfds.decode.SkipDecoding() for name in images})
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.info.full_name} is prepared as {builder.info.file_format.value}, which only TensorFlow reads.",
-            hint="Where TensorFlow is installed, convert it with: tfds convert_format --out_file_format=array_record "
-            f"--dataset_dir={builder.data_path}",
-        ) from error
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Random access to one feature of a split's examples as it is stored: images encoded, sequences as arrays."""
+
+    source: Any
+    parser: Any
+
+    @staticmethod
+    def of(tfds: Any, builder: Any, split: str, feature: str) -> _Stored:
+        try:
+            source = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        except NotImplementedError as error:
+            file_format = builder.info.file_format.value
+            raise UserError(
+                f"{builder.info.full_name} is prepared as {file_format}, which only TensorFlow reads.",
+                hint="Where TensorFlow is installed, convert it with: tfds convert_format "
+                f"--out_file_format=array_record --dataset_dir={builder.data_path}",
+            ) from error
+        kinds = builder.info.features.get_serialized_info()
+        return _Stored(source, tfds.core.example_parser.ExampleParserNp({feature: kinds[feature]}))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, position: int) -> Mapping[str, Any]:
+        return self.parser.parse_example(self.source[position])
 
 
 def _labels(tfds: Any, builder: Any, split: str, label: LabelRule) -> NDArray[np.int32]:
     try:
-        source = _data_source(tfds, builder, split)
-        return np.array([label.of(source[position]) for position in range(len(source))], dtype=np.int32)
+        stored = _Stored.of(tfds, builder, split, label.feature)
+        return np.array([label.of(stored[position]) for position in range(len(stored))], dtype=np.int32)
     except ImportError as error:
         raise UserError(f"Reading {builder.info.full_name} needs the package '{error.name}'.") from error
 
