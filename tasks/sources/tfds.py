@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mutant.tasks.content import Reader
 from mutant.tasks.errors import UserError, missing_extra, nearest, printable, unknown
-from mutant.tasks.images import ImageError, decode, from_array
+from mutant.tasks.images import ImageError, decode
 from mutant.tasks.limits import Limits
 from mutant.tasks.raw import RawSplit, RawTask
 from mutant.tasks.slicing import canonical
@@ -53,7 +53,9 @@ class TfdsContent:
                 image = stored[int(self.positions[index])][self.feature]
             except (ValueError, KeyError, OSError, IndexError) as error:
                 raise ImageError(f"Cannot be read: {error}.") from error
-            pixels = decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
+            if not isinstance(image, bytes):
+                raise ImageError("There is no image.")
+            pixels = decode(image, limits)
             return pixels if self.factor == 1 else np.minimum(pixels, 255 // self.factor) * np.uint8(self.factor)
 
         yield read
