@@ -127,9 +127,9 @@ def prepare(dataset: str, features: Any, splits: dict[str, list[dict[str, Any]]]
     """A data set of a name that the catalogue has, with examples of ours, as array_record."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
-    class Ours(
+    class Ours(  # pyright: ignore[reportGeneralTypeIssues]
         tfds.core.GeneratorBasedBuilder,
-        skip_registration=True,  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+        skip_registration=True,  # pyright: ignore[reportCallIssue]
     ):
         name = dataset
         VERSION = tfds.core.Version("3.1.0")
