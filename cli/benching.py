@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mutant.cli.checking import check_suite
 from mutant.cli.display import emit, right, say, table, tell
 from mutant.cli.grouping import grouped
 from mutant.cli.options import EngineOptions, Json
@@ -73,6 +74,7 @@ def bench(
     suite: Annotated[
         str | None, typer.Argument(metavar="[SUITE]", help="A name or a .toml file; none: list them.")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run nothing: find the root and every task.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the search with tuned fine-tuning and with its own ablations, at one budget; write a report.
@@ -82,9 +84,14 @@ def bench(
     from mutant.search.suites.suite import read_suite
 
     if suite is None:
+        if check:
+            raise UserError("--check names no suite.", hint="See: mutant bench")
         _list(as_json=as_json)
         return
     work = options.of(read_suite(suite))
+    if check:
+        check_suite(work.suite, as_json=as_json)
+        return
     summaries = _run(work, EngineOptions(workers=options.workers))
     if as_json:
         emit([asdict(one) for one in summaries])
@@ -105,7 +112,7 @@ def _list(*, as_json: bool) -> None:
         ["suite", right("tasks"), "root", right("budget"), "what it is"],
         ([s.name, str(len(s.tasks)), s.root, s.budget, s.title] for s in known),
     )
-    say("Run one: mutant bench SUITE")
+    say("Run one: mutant bench SUITE. Find its tasks first: mutant bench SUITE --check")
 
 
 def _run(work: "Bench", options: EngineOptions) -> "Sequence[MethodSummary]":

@@ -11,14 +11,14 @@ import numpy as np
 
 from mutant.tasks.content import ChainContent
 from mutant.tasks.decoding import Budget, Decoded, Failure, decode_all, skipped_notes
-from mutant.tasks.errors import UserError, printable
+from mutant.tasks.errors import UserError, printable, unknown
 from mutant.tasks.examples import Examples
 from mutant.tasks.limits import DEFAULT_LIMITS, Limits
 from mutant.tasks.raw import RawTask
 from mutant.tasks.slicing import Selection, select
 from mutant.tasks.splits import Example, Resolved, fingerprint, resolve
 from mutant.tasks.task import SPLIT_NAMES, Split, Task
-from mutant.tasks.uri import OPTIONS, TaskURI, check_name, default_name, parse
+from mutant.tasks.uri import OPTIONS, UNTRAINED, TaskURI, check_name, default_name, parse
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,47 +51,68 @@ def load(uri: str, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) 
     """
     parsed = parse(uri).resolved()
     task_name = check_name(default_name(parsed) if name is None else name)
-    raw = _source(parsed.scheme).read(parsed, limits)
+    keep_untrained = keeps_untrained(parsed)
+    raw = source(parsed.scheme).read(parsed, limits)
     total = sum(len(split.labels) for split in raw.splits)
     if total > limits.max_examples:
         raise UserError(f"{total:,} examples are more than the limit of {limits.max_examples:,}.")
-    chosen = _choose(parsed, raw)
+    chosen = choose(parsed, split_sizes(raw))
     chain, labels = _chain(raw, chosen)
     decoded = decode_all(chain, range(len(chain)), limits, Budget(limits.decoded_budget))
     failures = [item for item in decoded if isinstance(item, Failure)]
     notes = (*raw.notes, *skipped_notes(failures, len(chain), limits))
-    resolved = resolve(_given(chosen, labels, decoded), {split: text for split, (text, _) in chosen.items()})
+    origins = {split: text for split, (text, _) in chosen.items()}
+    resolved = resolve(_given(chosen, labels, decoded), origins, keep_untrained=keep_untrained)
     task = _task(task_name, parsed, raw, resolved, notes)
     classes = {label: index for index, label in enumerate(task.class_names)}
     train, validation, test = (_examples(resolved.splits[s], chain, decoded, classes, limits) for s in SPLIT_NAMES)
     return LoadedTask(task, train, validation, test)
 
 
-def _source(scheme: str) -> Source:
+def source(scheme: str) -> Source:
+    """The module that reads URIs of a known scheme."""
     assert scheme in OPTIONS
     return cast(Source, importlib.import_module(f"mutant.tasks.sources.{scheme}"))
 
 
-def _choose(uri: TaskURI, raw: RawTask) -> dict[str, tuple[str, tuple[Selection, ...]]]:
-    """For each split that is given: how it is written, and the parts of the source's splits that it takes."""
-    sizes = {split.name: len(split.labels) for split in raw.splits}
+def split_sizes(raw: RawTask) -> dict[str, int]:
+    """Examples of each of the source's own splits."""
+    return {split.name: len(split.labels) for split in raw.splits}
+
+
+Chosen = Mapping[str, tuple[str, tuple[Selection, ...]]]
+
+
+def choose(uri: TaskURI, sizes: Mapping[str, int]) -> Chosen:
+    """For each split that is given: how it is written, and the parts of the source's splits that it takes.
+
+    Raises UserError for what selects nothing, or for two splits with common examples.
+    """
     written = {split: uri.option(split) or (split if sizes.get(split) else None) for split in SPLIT_NAMES}
     chosen = {split: (text, select(text, sizes)) for split, text in written.items() if text is not None}
     for split, (text, _) in chosen.items():
         if uri.option(split) is not None and not any(s.stop > s.start for s in chosen[split][1]):
-            raise UserError(f"{split}={text} selects no example.", hint=f"Splits there: {_sizes(sizes)}.")
+            raise UserError(f"{split}={text} selects no example.", hint=f"Splits there: {_written(sizes)}.")
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
         if first in chosen and second in chosen:
             common = _overlap(chosen[first][1], chosen[second][1])
             if common:
                 raise UserError(
                     f"{first}={chosen[first][0]} and {second}={chosen[second][0]} share {common:,} examples.",
-                    hint=f"Choose disjoint parts with ?{first}=...&{second}=...; splits there: {_sizes(sizes)}.",
+                    hint=f"Choose disjoint parts with ?{first}=...&{second}=...; splits there: {_written(sizes)}.",
                 )
     return chosen
 
 
-def _sizes(sizes: Mapping[str, int]) -> str:
+def keeps_untrained(uri: TaskURI) -> bool:
+    """Whether classes without a training example are wanted. Raises UserError for another value of the option."""
+    wanted = uri.option(UNTRAINED) or "refuse"
+    if wanted not in ("keep", "refuse"):
+        raise unknown("value of untrained", wanted, ("keep", "refuse"))
+    return wanted == "keep"
+
+
+def _written(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{printable(name)} ({size:,})" for name, size in sizes.items())
 
 
@@ -99,7 +120,7 @@ def _overlap(first: Sequence[Selection], second: Sequence[Selection]) -> int:
     return sum(max(0, min(a.stop, b.stop) - max(a.start, b.start)) for a in first for b in second if a.split == b.split)
 
 
-def _chain(raw: RawTask, chosen: Mapping[str, tuple[str, tuple[Selection, ...]]]) -> tuple[ChainContent, list[str]]:
+def _chain(raw: RawTask, chosen: Chosen) -> tuple[ChainContent, list[str]]:
     """All chosen images after one another, split by split, and their class names."""
     place = {split.name: position for position, split in enumerate(raw.splits)}
     selections = [selection for _, parts in chosen.values() for selection in parts]
@@ -113,7 +134,7 @@ def _chain(raw: RawTask, chosen: Mapping[str, tuple[str, tuple[Selection, ...]]]
 
 
 def _given(
-    chosen: Mapping[str, tuple[str, tuple[Selection, ...]]],
+    chosen: Chosen,
     labels: Sequence[str],
     decoded: Sequence[Decoded | Failure],
 ) -> dict[str, list[Example]]:

@@ -54,6 +54,20 @@ def select(instruction: str, sizes: Mapping[str, int]) -> tuple[Selection, ...]:
     return tuple(_part(part.strip(), instruction, sizes) for part in instruction.split("+"))
 
 
+def named_splits(instruction: str) -> tuple[str, ...]:
+    """The source's splits that `instruction` names, in its order, whatever their sizes.
+
+    Raises UserError for bad grammar.
+
+    >>> named_splits("train[:800]+extra")
+    ('train', 'extra')
+    """
+    parts = [part.strip() for part in instruction.split("+")]
+    names = [found["split"] for part in parts if (found := _SLICE.fullmatch(part)) is not None]
+    select(instruction, dict.fromkeys(names, 10**12))
+    return tuple(names)
+
+
 def _part(part: str, instruction: str, sizes: Mapping[str, int]) -> Selection:
     found = _SLICE.fullmatch(part)
     if found is None:

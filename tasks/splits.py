@@ -35,12 +35,16 @@ class Resolved:
     notes: tuple[str, ...]
 
 
-def resolve(given: Mapping[str, Sequence[Example]], origins: Mapping[str, str]) -> Resolved:
+def resolve(
+    given: Mapping[str, Sequence[Example]], origins: Mapping[str, str], *, keep_untrained: bool = False
+) -> Resolved:
     """Three disjoint splits from the one to three that a source gives.
 
     Duplicates across splits leave train (or validation, when test has them too). A missing test or validation split is
     held out of train: `HOLD_OUT_PERCENT` of each class, at least one. Examples are ordered by content.
-    Raises UserError when there is no train split, when it has fewer than two classes, or when a class is too small.
+    Classes of validation and test without a training example are an error, or noted where `keep_untrained`.
+    Raises UserError, too, when there is no train split, when it has fewer than two classes, or when a class is too
+    small.
     """
     if not given.get("train"):
         found = ", ".join(name for name in SPLIT_NAMES if given.get(name)) or "none"
@@ -50,7 +54,7 @@ def resolve(given: Mapping[str, Sequence[Example]], origins: Mapping[str, str]) 
         )
     splits = {name: tuple(examples) for name, examples in given.items() if examples}
     splits, notes = _disjoint(splits)
-    _check_classes(splits)
+    notes += _check_classes(splits, keep_untrained=keep_untrained)
     missing = [name for name in ("test", "validation") if name not in splits]
     counts = Counter(example.label for example in splits["train"])
     resolved_origins = {name: origins[name] for name in splits}
@@ -111,19 +115,23 @@ def _count_note(count: int, what: str) -> tuple[str, ...]:
     return (f"{count:,} image{'s' if count > 1 else ''} {what}",)
 
 
-def _check_classes(splits: Mapping[str, Sequence[Example]]) -> None:
+def _check_classes(splits: Mapping[str, Sequence[Example]], *, keep_untrained: bool) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
     trained = {example.label for example in splits["train"]}
     for name in ("validation", "test"):
         strange = Counter(e.label for e in splits.get(name, ()) if e.label not in trained)
-        if strange:
+        if strange and keep_untrained:
+            notes += _count_note(strange.total(), f"of {name} with a class that has no training example, kept")
+        elif strange:
             label, count = min(strange.items())
             raise UserError(
                 f"Class '{label}' has {count:,} {name} examples but no training example"
                 + (f" (and {len(strange) - 1} more classes)." if len(strange) > 1 else "."),
-                hint="Every class needs training examples that are in no other split.",
+                hint="Every class needs training examples that are in no other split; or keep such: untrained=keep",
             )
     if len(trained) < 2:
         raise UserError(f"There is only one class, '{next(iter(trained))}'.", hint="A task needs at least two classes.")
+    return notes
 
 
 def _hold_out(

@@ -22,7 +22,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "hf": ("image", "label", "config", "revision"),
     "sample": ("size",),
 }
-"""The options of each scheme, besides `train`, `validation` and `test`, which all have."""
+"""The options of each scheme, besides `train`, `validation`, `test` and `untrained`, which all have."""
+UNTRAINED = "untrained"
+"""The option that says what becomes of a class without a training example."""
 
 FILE_SCHEMES = frozenset({"folder", "csv", "arrays"})
 _EXAMPLES = "folder:PATH, csv:FILE, arrays:FILE.npz, tfds:NAME, hf:ORG/NAME or sample:NAME"
@@ -119,7 +121,7 @@ def check_name(name: str) -> str:
 
 
 def _parse_options(scheme: str, query: str) -> tuple[tuple[str, str], ...]:
-    known = (*SPLIT_NAMES, *OPTIONS[scheme])
+    known = (*SPLIT_NAMES, UNTRAINED, *OPTIONS[scheme])
     options: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")

@@ -116,3 +116,13 @@ def test_preparing_that_fails_says_why(tmp_path, monkeypatch, error, message):
     with pytest.raises(UserError) as caught:
         load(f"tfds:mnist?data_dir={tmp_path}")
     assert message in str(caught.value)
+
+
+def test_a_data_set_is_found_by_its_files_alone(data_dir, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    def refuse(*args, **options):
+        raise AssertionError("its code is not needed")
+
+    monkeypatch.setattr(tfds, "builder", refuse)
+    assert load(f"tfds:tiny_pets?data_dir={data_dir}").task.source_version == "tiny_pets/1.2.0"

@@ -2,14 +2,16 @@
 
 Data prepared as array_record is read in place, images as the encoded bytes that they are stored as. What is not there
 yet is downloaded and prepared, for which some data sets need TensorFlow. `?data_dir=` names another directory than
-TFDS's own; `?image=` and `?label=` name the features when the data set does not say which they are.
+TFDS's own; `?image=` and `?label=` name the features when the data set does not say which they are, or a label that
+follows from others (`derived_labels.py`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,23 @@ from numpy.typing import NDArray
 
 from mutant.tasks.content import Reader
 from mutant.tasks.errors import UserError, missing_extra, nearest, printable, unknown
-from mutant.tasks.images import ImageError, decode, from_array
+from mutant.tasks.images import ImageError, decode
 from mutant.tasks.limits import Limits
 from mutant.tasks.raw import RawSplit, RawTask
 from mutant.tasks.slicing import canonical
+from mutant.tasks.sources.derived_labels import LabelRule, brightness, derived_labels
 from mutant.tasks.uri import TaskURI
 
 
 @dataclass(frozen=True, eq=False)
 class TfdsContent:
-    """Images of a split of the data set prepared in `directory`, by their positions."""
+    """Images of a split of the data set prepared in `directory`, by their positions, their pixels times `factor`."""
 
     directory: str
     split: str
     feature: str
     positions: NDArray[np.int64]
+    factor: int = 1
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -42,19 +46,46 @@ class TfdsContent:
     @contextmanager
     def reader(self, limits: Limits) -> Generator[Reader]:
         tfds = _tfds()
-        source = _data_source(tfds, tfds.builder_from_directory(self.directory), self.split)
+        stored = _Stored.of(tfds, tfds.builder_from_directory(self.directory), self.split, self.feature)
 
         def read(index: int) -> NDArray[np.uint8]:
             try:
-                image = source[int(self.positions[index])][self.feature]
+                image = stored[int(self.positions[index])][self.feature]
             except (ValueError, KeyError, OSError, IndexError) as error:
                 raise ImageError(f"Cannot be read: {error}.") from error
-            return decode(bytes(image), limits) if isinstance(image, bytes) else from_array(np.asarray(image))
+            if not isinstance(image, bytes):
+                raise ImageError("There is no image.")
+            pixels = decode(image, limits)
+            return pixels if self.factor == 1 else np.minimum(pixels, 255 // self.factor) * np.uint8(self.factor)
 
         yield read
 
     def take(self, indices: NDArray[np.int64]) -> TfdsContent:
-        return TfdsContent(self.directory, self.split, self.feature, self.positions[indices])
+        return replace(self, positions=self.positions[indices])
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a data set before examples are read; `sizes` of its splits: None where it is not prepared."""
+
+    full_name: str
+    image: str
+    label: LabelRule
+    sizes: Mapping[str, int] | None
+
+
+def describe(uri: TaskURI) -> Described:
+    """The data set by its files or else its code, nothing prepared or fetched.
+
+    Raises UserError when there is none of the name, or no such feature; MissingExtra without tensorflow-datasets.
+    """
+    tfds = _tfds()
+    with _quiet():
+        builder = _builder(tfds, uri)
+        prepared = bool(builder.is_prepared())
+    image, label = _features(tfds, builder, uri)
+    splits = {canonical(name): int(info.num_examples) for name, info in builder.info.splits.items()}
+    return Described(str(builder.info.full_name), image, label, splits if prepared else None)
 
 
 def read(uri: TaskURI, limits: Limits) -> RawTask:
@@ -69,13 +100,12 @@ def read(uri: TaskURI, limits: Limits) -> RawTask:
             labels = _labels(tfds, builder, name, label)
             positions = np.flatnonzero(labels >= 0).astype(np.int64)
             missing += len(labels) - len(positions)
-            content = TfdsContent(str(builder.data_path), name, image, positions)
+            content = TfdsContent(str(builder.data_path), name, image, positions, brightness(builder.info.name))
             splits.append(RawSplit(canonical(name), content, labels[positions]))
     licence = str(getattr(builder.info.redistribution_info, "license", "") or "") or None
-    names = tuple(printable(str(name)) for name in builder.info.features[label].names)
     return RawTask(
         tuple(splits),
-        names,
+        label.names,
         source_version=str(builder.info.full_name),
         licence=licence,
         notes=(f"{missing:,} examples without a label were left out",) if missing else (),
@@ -90,13 +120,21 @@ def _tfds() -> Any:
     return tfds
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """TFDS does not warn of directories in which nothing is prepared."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _prepared(tfds: Any, uri: TaskURI) -> Any:
     """The builder of the data set, prepared now if it was not."""
-    options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
-    try:
-        return tfds.core.load.builder_from_files(uri.target, **options)
-    except Exception:  # not on disk, or by its code only
-        builder = _builder_from_code(tfds, uri, options)
+    builder = _builder(tfds, uri)
     try:
         if not builder.is_prepared():
             builder.download_and_prepare()
@@ -108,6 +146,16 @@ def _prepared(tfds: Any, uri: TaskURI) -> Any:
     except Exception as error:  # network, disk, checksum, manual download, ...
         raise UserError(f"tfds:{uri.target} cannot be prepared: {_first_line(error)}") from error
     return builder
+
+
+def _builder(tfds: Any, uri: TaskURI) -> Any:
+    """The builder of the data set, from its files where they are."""
+    options = {} if uri.option("data_dir") is None else {"data_dir": uri.option("data_dir")}
+    from_files = tfds.core.read_only_builder.builder_from_files
+    try:
+        return from_files(uri.target, **options)
+    except Exception:  # not on disk, or by its code only
+        return _builder_from_code(tfds, uri, options)
 
 
 def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> Any:
@@ -123,49 +171,72 @@ def _builder_from_code(tfds: Any, uri: TaskURI, options: Mapping[str, Any]) -> A
         raise UserError(f"tfds:{uri.target} cannot be opened: {_first_line(error)}") from error
 
 
-def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, str]:
-    """The names of the image and the label feature: the URI's, the data set's own, or the only ones of their type."""
+def _features(tfds: Any, builder: Any, uri: TaskURI) -> tuple[str, LabelRule]:
+    """The name of the image feature and the label: the URI's, the data set's own, or the only ones of their type."""
     features = dict(builder.info.features.items())
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    derived = derived_labels(builder.info.name)
     keys = builder.info.supervised_keys or ()
     supervised: dict[str, Any] = dict(zip(kinds, keys, strict=False))
     found: list[str] = []
     for role, kind in kinds.items():
-        candidates = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]
+        own = [name for name, feature in sorted(features.items()) if isinstance(feature, kind)]
+        candidates = sorted({*own, *(derived if role == "label" else ())})
         wanted = uri.option(role)
         if wanted is not None:
             if wanted not in candidates:
                 raise unknown(f"{role} feature", wanted, candidates)
             found.append(wanted)
-        elif supervised.get(role) in candidates:
+        elif supervised.get(role) in own:
             found.append(str(supervised[role]))
-        elif len(candidates) == 1:
-            found.append(candidates[0])
+        elif len(own) == 1:
+            found.append(own[0])
         else:
             raise UserError(
                 f"tfds:{uri.target} has {len(candidates)} {role} features: {', '.join(candidates) or 'none'}.",
                 hint=f"Name one with ?{role}=" if candidates else "It is no image classification task.",
             )
-    return found[0], found[1]
+    image, label = found
+    return image, _own_label(features[label], label) if label in features else derived[label]
 
 
-def _data_source(tfds: Any, builder: Any, split: str) -> Any:
-    """Random access to the split's examples, images left encoded."""
-    images = [name for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)]
+def _own_label(feature: Any, name: str) -> LabelRule:
+    """The label that a ClassLabel feature is."""
+    return LabelRule(name, tuple(printable(str(one)) for one in feature.names), lambda example: int(example[name]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Random access to one feature of a split's examples as it is stored: images encoded, sequences as arrays."""
+
+    source: Any
+    parser: Any
+
+    @staticmethod
+    def of(tfds: Any, builder: Any, split: str, feature: str) -> _Stored:
+        try:
+            source = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        except NotImplementedError as error:
+            file_format = builder.info.file_format.value
+            raise UserError(
+                f"{builder.info.full_name} is prepared as {file_format}, which only TensorFlow reads.",
+                hint="Where TensorFlow is installed, convert it with: tfds convert_format "
+                f"--out_file_format=array_record --dataset_dir={builder.data_path}",
+            ) from error
+        kinds = builder.info.features.get_serialized_info()
+        return _Stored(source, tfds.core.example_parser.ExampleParserNp({feature: kinds[feature]}))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, position: int) -> Mapping[str, Any]:
+        return self.parser.parse_example(self.source[position])
+
+
+def _labels(tfds: Any, builder: Any, split: str, label: LabelRule) -> NDArray[np.int32]:
     try:
-        return builder.as_data_source(split=split, decoders={name: tfds.decode.SkipDecoding() for name in images})
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.info.full_name} is prepared as {builder.info.file_format.value}, which only TensorFlow reads.",
-            hint="Where TensorFlow is installed, convert it with: tfds convert_format --out_file_format=array_record "
-            f"--dataset_dir={builder.data_path}",
-        ) from error
-
-
-def _labels(tfds: Any, builder: Any, split: str, label: str) -> NDArray[np.int32]:
-    try:
-        source = _data_source(tfds, builder, split)
-        return np.array([int(source[position][label]) for position in range(len(source))], dtype=np.int32)
+        stored = _Stored.of(tfds, builder, split, label.feature)
+        return np.array([label.of(stored[position]) for position in range(len(stored))], dtype=np.int32)
     except ImportError as error:
         raise UserError(f"Reading {builder.info.full_name} needs the package '{error.name}'.") from error
 
