@@ -83,7 +83,9 @@ def _train(
 ) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
-    state, buffers = initial_state(assignment, suffix, _probed(assignment, dataset, cache))
+    with counting() as before:
+        head, probing = _probed(assignment, dataset, cache)
+        state, buffers = initial_state(assignment, suffix, head)
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting() as compiled, feed.chunks() as chunks:
@@ -95,30 +97,35 @@ def _train(
             if assignment.hopeless(len(best.validations), max(best.validations)):
                 break
     waited = max(0.0, feed.waited - (cache.computed_seconds - computed))
-    device = max(0.0, time.monotonic() - looped - waited - compiled.seconds)
+    device = max(0.0, probing - before.seconds) + max(0.0, time.monotonic() - looped - waited - compiled.seconds)
     result = _result(assignment, best)
     examples = feed.per_visit * len(best.validations)
     validated = len(dataset.validation) * len(best.validations)
     size = assignment.blueprint.hyperparameters.image_size
     flops = training_flops(assignment.blueprint, size, examples=examples, validation_examples=validated)
     seconds = time.monotonic() - started
-    cost = Cost(seconds, examples, flops, device, waited, compiled.seconds, compiled.programs)
+    compiling, programs = before.seconds + compiled.seconds, before.programs + compiled.programs
+    cost = Cost(seconds, examples, flops, device, waited, compiling, programs)
     return Trained(*result, tuple(best.validations), cost)
 
 
-def _probed(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> dict[str, Any] | None:
-    """A new head's first arrays where it starts from a probe: of what the child's body gives before it is trained.
+def _probed(assignment: Assignment, dataset: Dataset, cache: ActivationCache) -> tuple[dict[str, Any] | None, float]:
+    """A new head's first arrays where it starts from a probe, of what the child's body gives before it is trained; and
+    the seconds of computing that this took.
 
     A fresh adapter changes nothing yet, so that this is a prefix of frozen components like any other, and cached.
     """
     *body, head = assignment.blueprint.parts
     if assignment.training.head_start != "probe" or head.source is not None:
-        return None
+        return None, 0.0
     sources = [(part.spec, part.source.digest) for part in body if part.source is not None]
     prefix = Prefix(tuple(spec for spec, _ in sources), tuple(digest for _, digest in sources))
     rows = probe_rows(len(dataset.train))
+    before = cache.computed_seconds
     features = cache.source(prefix, assignment.components, dataset.train, wanted=assignment.wanted).take(rows)
-    return dict(probed_head(features, dataset.train.labels[rows], head.spec["classes"]))
+    taken = time.monotonic()
+    arrays = probed_head(features, dataset.train.labels[rows], head.spec["classes"])
+    return dict(arrays), cache.computed_seconds - before + time.monotonic() - taken
 
 
 def _visits(

@@ -39,14 +39,14 @@ class Preset:
     halving: int = 0
 
 
-def _ours(name: str, source: str, *, trained_blocks: int) -> Preset:
+def _ours(name: str, source: str, *, trained_blocks: int, reach: int) -> Preset:
     return Preset(
         name,
         source,
         MutationRules(
             start=0.2,
             mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
-            reach=11,
+            reach=reach,
             clones="top blocks",
         ),
         Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
@@ -66,11 +66,13 @@ PRESETS: Mapping[str, Preset] = {
             "mutant",
             "this project: probes depths and paths, then trains a top block or so: cheap children on a frozen trunk",
             trained_blocks=1,
+            reach=5,
         ),
         _ours(
             "mutant-deep",
             "the same, but children train eight blocks to begin with: more accurate, several times the time",
             trained_blocks=8,
+            reach=11,
         ),
         Preset(
             "munet",
