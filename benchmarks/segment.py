@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/segment.py [--children 12] [--repeats 2] [--reach K]
 
-About three minutes; 6.84 where the FLOPs allow 9.03, beside other work. With --reach 4, 3.48 where they allow 3.33.
+About three minutes; 6.52 where the FLOPs allow 9.47. With --reach 11, 2.61 where they allow 2.55.
 
 Without: the same programs, but the frozen prefix is run for every example of every visit and validation, as the
 published code does. A rehearsal compiles everything first; then the two take turns. Winners, scores and the digest of

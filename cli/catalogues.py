@@ -210,6 +210,8 @@ def _preset(preset: "Preset", *, default: bool) -> dict[str, Any]:
         "reach": preset.rules.reach,
         "first_children": preset.first_children,
         "halving": preset.halving,
+        "deep_every": preset.deep_every,
+        "deep_blocks": preset.deep_blocks,
         "backprop": preset.training.backprop,
         "groups": preset.training.groups,
         "mutable": list(preset.rules.mutable),

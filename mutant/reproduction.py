@@ -101,6 +101,19 @@ def unmutated(
     return (*drops, *always, _head(ancestry, drops, task, classes))
 
 
+def deepened(
+    ancestry: Sequence[Path], *, task: str, classes: int, rules: MutationRules, blocks: int
+) -> tuple[Mutation, ...]:
+    """A child that trains its parent's top `blocks` blocks on, with all that stands among and above them and its head.
+
+    `rules` do not bound how deep that is.
+    """
+    slots = slots_after(ancestry, ())
+    lowest = sum(is_block(slot) for slot in slots) - blocks
+    clones: list[Mutation] = [Clone(s) for s in slots if s in rules.always_cloned or _above(s, lowest)]
+    return (*clones, _head(ancestry, (), task, classes))
+
+
 def draw_data_hyperparameters(parent: Path, rules: MutationRules, rng: np.random.Generator) -> DataDraw:
     """The parent's data hyperparameters, each moved with its probability."""
     draws = _Draws(rng, rules, dict(parent.probabilities))

@@ -24,7 +24,9 @@ class RunConfig:
     `tasks` are visited in order, `visits` times over; `baseline`: also train and test a head on the frozen root;
     `start` holds the hyperparameters that the root's children start from instead of the defaults; `later_scales` the
     penalties that a resumed run was given, each with the first segment that has them; `budget` what all children of
-    the run may take; `halving` the eta of the early stopping of hopeless children (None: off); `strategy` what the
+    the run may take; `halving` the eta of the early stopping of hopeless children (None: off); in each `deep_every`-th
+    generation from the second on the first child trains the best path's top `deep_blocks` blocks (0: in none);
+    `strategy` what the
     children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`).
     """
 
@@ -45,6 +47,8 @@ class RunConfig:
     budget: Budget | None = None
     halving: int | None = None
     strategy: str = EVOLUTION
+    deep_every: int = 0
+    deep_blocks: int = 8
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -110,6 +114,8 @@ class Settings:
     head_start: HeadStart | None = None
     backprop: str | None = None
     groups: int | None = None
+    deep_every: int | None = None
+    deep_blocks: int | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -134,6 +140,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "mutation_probability": (0.0, 1.0),
     "reach": (0, 1_000),
     "halving": (0, 1_000),
+    "deep_every": (0, 1_000),
+    "deep_blocks": (1, 1_000),
     "groups": (1, MOST_GROUPS),
     "seed": (0, 2**63 - 1),
 }
@@ -257,6 +265,8 @@ def run_config(
         budget=None if checked.budget is None else run_budget(checked.budget),
         halving=(preset.halving if checked.halving is None else checked.halving) or None,
         strategy=checked.strategy or EVOLUTION,
+        deep_every=preset.deep_every if checked.deep_every is None else checked.deep_every,
+        deep_blocks=checked.deep_blocks or preset.deep_blocks,
     )
 
 
@@ -283,6 +293,8 @@ def settings_of(config: RunConfig) -> Settings:
         cross_task=config.cross_task,
         mutable=rules.mutable,
         halving=config.halving or 0,
+        deep_every=config.deep_every,
+        deep_blocks=config.deep_blocks,
         budget=None if config.budget is None else config.budget.text,
         strategy=config.strategy,
         probability=rules.probability,

@@ -11,9 +11,10 @@ from mutant.mutation import Mutation, SetHyperparameter
 from mutant.path import Candidate, Path
 from mutant.pool import Pool
 from mutant.position import Position
-from mutant.reproduction import DataDraw, draw_data_hyperparameters, mutate, unmutated
+from mutant.reproduction import DataDraw, deepened, draw_data_hyperparameters, mutate, unmutated
 from mutant.search.config import RunConfig
 from mutant.search.independent import independent_child
+from mutant.search.retention import best_path
 from mutant.search.sampling import other_parents, sample_parent
 from mutant.search.strategies import Strategy, parse_strategy
 
@@ -61,8 +62,13 @@ def plan_generation(
     for index in range(size):
         here = position.at(generation=position.generation, child=index)
         first = _first_child(pool, config, position.task, earlier + index)
-        parent = (first and first.parent) or sample_parent(
-            pool, position.task, counts, config.scale, here.generator("parent"), cross_task=config.cross_task
+        deep = None if index else _deep_parent(pool, config, position)
+        parent = (
+            (first and first.parent)
+            or deep
+            or sample_parent(
+                pool, position.task, counts, config.scale, here.generator("parent"), cross_task=config.cross_task
+            )
         )
         counts[parent.id] += 1
         if data is None:
@@ -75,6 +81,10 @@ def plan_generation(
         if first is not None:
             mutations = unmutated(
                 ancestry, task=position.task, classes=classes, rules=config.rules, dropped=first.dropped
+            )
+        elif deep is not None:
+            mutations = deepened(
+                ancestry, task=position.task, classes=classes, rules=config.rules, blocks=config.deep_blocks
             )
         else:
             mutations = mutate(
@@ -89,6 +99,18 @@ def plan_generation(
         candidate = Candidate(position.task, parent.id, mutations, here.derive("candidate"))
         children.append(Child(candidate, blueprint(ancestry, mutations)))
     return tuple(children)
+
+
+def _deep_parent(pool: Pool, config: RunConfig, position: Position) -> Path | None:
+    """The task's best path where a generation begins with a deep child of it, as the second does and every
+    `deep_every`-th after that."""
+    if (
+        not config.deep_every
+        or position.generation % config.deep_every != 1 % config.deep_every
+        or not position.generation
+    ):
+        return None
+    return best_path(pool.of_task(position.task), pool, config.scale)
 
 
 def _independent(root: Path, strategy: Strategy, config: RunConfig, place: Position, nth: int, classes: int) -> Child:

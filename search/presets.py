@@ -22,7 +22,8 @@ class Preset:
     `first_children`: muNet's first children of a segment clone each other task's best path unmutated, newest first;
     `each path and depth` has the root without some of its top blocks before them.
     `scale_factor` is s and `compute_factor` s_c of the score, per the root's own parameters and forward FLOPs.
-    `start` overrides the hyperparameters' defaults. `halving` is the eta of early stopping; 0: off.
+    `start` overrides the hyperparameters' defaults. `halving` is the eta of early stopping; 0: off. In every
+    `deep_every`-th generation one child trains the best path's top `deep_blocks` blocks; 0: in none.
     """
 
     name: str
@@ -37,9 +38,11 @@ class Preset:
     first_children: FirstChildren = "sampled"
     start: Mapping[str, float] = field(default_factory=dict[str, float])
     halving: int = 0
+    deep_every: int = 0
+    deep_blocks: int = 8
 
 
-def _ours(name: str, source: str, *, trained_blocks: int, reach: int) -> Preset:
+def _ours(name: str, source: str, *, trained_blocks: int, reach: int, deep_every: int = 0) -> Preset:
     return Preset(
         name,
         source,
@@ -56,6 +59,7 @@ def _ours(name: str, source: str, *, trained_blocks: int, reach: int) -> Preset:
         scale_factor=0.98,
         first_children="each path and depth",
         start={"learning_rate": 0.02, "trained_blocks": trained_blocks},
+        deep_every=deep_every,
     )
 
 
@@ -64,13 +68,14 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         _ours(
             "mutant",
-            "this project: probes depths and paths, then trains a top block or so: cheap children on a frozen trunk",
+            "this project: probes depths and paths, trains the best one deep, the others shallow on a frozen trunk",
             trained_blocks=1,
             reach=5,
+            deep_every=2,
         ),
         _ours(
             "mutant-deep",
-            "the same, but children train eight blocks to begin with: more accurate, several times the time",
+            "the same, but all children train eight blocks to begin with: more accurate, several times the time",
             trained_blocks=8,
             reach=11,
         ),

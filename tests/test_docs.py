@@ -134,6 +134,8 @@ def value(preset: Preset, key: str) -> str:
             return preset.training.head_start
         case "halving":
             return str(preset.halving) if preset.halving else "0 (off)"
+        case "deep_every":
+            return str(preset.deep_every) if preset.deep_every else "0 (off)"
         case "always cloned":
             return ", ".join(("head", *preset.rules.always_cloned))
         case "augmentation and image size":
@@ -147,7 +149,7 @@ def value(preset: Preset, key: str) -> str:
 PRESET_KEYS = (
     "children", "generation_size", "visits", "examples_per_validation", "validations", "batch",
     "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "clones",
-    "head_start", "halving",
+    "head_start", "halving", "deep_every", "deep_blocks",
     "always cloned", "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 
