@@ -82,3 +82,42 @@ def test_no_more_blocks_are_dropped_than_may_be() -> None:
 def test_a_second_visit_samples_at_once() -> None:
     own = trained("new", 3)
     assert children(Pool(ROOT, (own,)), config(children=20), 1)[0].candidate.parent == own.id
+
+
+def of_generation(number: int, own: tuple[Path, ...], **settings: object) -> tuple[Child, ...]:
+    pool = Pool(ROOT, own)
+    here = Position(0, "new", 0, number)
+    return plan_generation(
+        pool, Lines(pool.paths), config(**settings), here, classes=CLASSES, size=4, given={ROOT.id: 4 * number}
+    )
+
+
+def cloned_blocks(child: Child) -> list[str]:
+    return [e.slot for e in child.candidate.mutations if isinstance(e, Clone) and e.slot.startswith("block_")]
+
+
+@pytest.mark.parametrize(("generation", "deep"), [(1, True), (2, False), (3, True)])
+def test_every_second_generation_begins_with_a_deep_child_of_the_best(generation: int, deep: bool) -> None:
+    good, bad = trained("new", 1), replace(trained("new", 2), quality=0.4)
+    first, *others = of_generation(generation, (bad, good), deep_blocks=4, reach=2)
+    blocks = [f"block_{block:02d}" for block in range(2, 6)]
+    assert (cloned_blocks(first) == blocks) == deep
+    if deep:
+        assert first.candidate.parent == good.id
+        assert "trained_blocks" not in {getattr(edit, "name", "") for edit in first.candidate.mutations}
+    for child in others:
+        assert len(cloned_blocks(child)) <= 2
+
+
+def test_without_a_path_of_the_task_no_child_is_deep() -> None:
+    assert len(cloned_blocks(of_generation(1, (), deep_blocks=4, reach=2, first_children="sampled")[0])) <= 2
+
+
+def test_deep_children_can_be_left_out() -> None:
+    assert len(cloned_blocks(of_generation(1, (trained("new", 1),), deep_every=0, deep_blocks=4, reach=2)[0])) <= 2
+
+
+def test_a_deep_child_of_every_generation_but_the_first() -> None:
+    own = (trained("new", 1),)
+    deep = [len(cloned_blocks(of_generation(n, own, deep_every=1, deep_blocks=4, reach=2)[0])) for n in (1, 2, 3)]
+    assert deep == [4, 4, 4]
