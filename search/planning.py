@@ -5,6 +5,7 @@ those before it left. Only predicted costs and what is committed decide, never t
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mutant.position import Position
 from mutant.search.budget import Budget, Spent, allowance, fitting
@@ -23,7 +24,8 @@ SAMPLE = 32
 def plan(search: Search, segment: Segment, generation: int, population: Population) -> tuple[Planned, ...]:
     """The children of a segment's next generation; none when the budget has room for none.
 
-    A segment's first generation has at least one child, so that every task ends with a path.
+    A segment's first generation has at least one child, so that every task ends with a path. A deep child that the
+    budget has no room for gives way to others.
     """
     config, store = search.config, search.store
     task = store.task(segment.task)
@@ -40,6 +42,8 @@ def plan(search: Search, segment: Segment, generation: int, population: Populati
     predicted = predict_children(plans, population.own, search.evaluator.flops, config.training, Sizes.of(task))
     records = _records(search, segment)
     number = _fitting(config.budget, predicted, records, segment, len(search.run.segments))
+    if generation and not number and config.deep_every:
+        return plan(replace(search, config=replace(config, deep_every=0)), segment, generation, population)
     pace = rate(records)
     return tuple(
         Planned(

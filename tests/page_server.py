@@ -82,6 +82,7 @@ def serving_page(database: FilePath | str, keys: Mapping[str, str] = {}) -> Iter
     """The address of a server of the page of `database`."""
     with Store.open(str(database), read_only=True) as store, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()
         server = uvicorn.Server(uvicorn.Config(page_app(store, keys), log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

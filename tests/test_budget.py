@@ -124,8 +124,9 @@ def undisturbed(
 ) -> Iterator[tuple[Settings, Store]]:
     chosen = replace(SMALL, budget=request.param)
     if request.param == "4MF":  # as much as half of the run takes without a budget
-        with grown(tmp_path_factory.mktemp("whole") / "m.db", tasks) as store:
-            chosen = replace(SMALL, budget=f"{spent(store).flops / 2}flops")
+        even = replace(SMALL, deep_every=0)
+        with grown(tmp_path_factory.mktemp("whole") / "m.db", tasks, even) as store:
+            chosen = replace(even, budget=f"{spent(store).flops / 2}flops")
     with grown(tmp_path_factory.mktemp("undisturbed") / "m.db", tasks, chosen) as store:
         yield chosen, store
 
@@ -146,6 +147,18 @@ def test_a_run_keeps_to_its_budget_and_tells_what_was_spent(undisturbed: tuple[S
     else:
         assert 2 <= sum(children(store)) < 10
         assert budget.spent(spent(store)) <= budget.amount
+
+
+@pytest.mark.slow
+def test_a_deep_child_without_room_gives_way_to_others(tmp_path: FilePath, tasks: Mapping[str, LoadedTask]) -> None:
+    with grown(tmp_path / "even.db", tasks, replace(SMALL, deep_every=0)) as store:
+        even = spent(store).flops
+    with grown(tmp_path / "whole.db", tasks, SMALL) as store:
+        (deep,) = [r for r in store.candidates(store.runs()[0].segments[0].key) if (r.generation, r.child) == (1, 0)]
+        assert deep.cost.flops > even / 2  # the first segment's share
+    with grown(tmp_path / "within.db", tasks, replace(SMALL, budget=f"{even}flops")) as store:
+        assert children(store)[0] > 2
+        assert spent(store).flops <= even
 
 
 @pytest.mark.slow
