@@ -80,12 +80,11 @@ def draw(title: str, root: Path, columns: Sequence[Column], numbers: Mapping[str
 
 
 def _subtitle(root: Path, columns: Sequence[Column]) -> str:
-    stored = {part.digest: part.n_parameters for part in root.parts}
-    for column in columns:
-        stored |= {part.digest: part.n_parameters for part in column.path.parts}
+    paths = [column.path for column in columns] or [root]
+    used = {part.digest: part.n_parameters for path in paths for part in path.parts}
     alone = sum(column.path.n_parameters for column in columns)
     tasks = f"{len(columns) or 'no'} task{'s' * (len(columns) != 1)}"
-    text = f"{tasks} · {count(sum(stored.values()))} parameters in all"
+    text = f"{tasks} · {count(sum(used.values()))} parameters in all"
     return f"{text} · {count(alone)} if nothing were shared" if len(columns) > 1 else text
 
 
