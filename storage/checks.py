@@ -37,6 +37,13 @@ def checked_text(value: Any) -> str:
     return value
 
 
+def checked_key(value: Any) -> int:
+    """The key `value` itself; raises ValueError when it is no whole number."""
+    if not isinstance(value, int):
+        raise ValueError(f"a key cannot be {str(value)[:40]!r}")
+    return value
+
+
 @cache
 def _fields(kind: type[Any]) -> tuple[tuple[str, Predicate], ...]:
     hints = get_type_hints(kind)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from mutant.blueprint import Inheritance
 from mutant.path import Path
 from mutant.storage import runs
-from mutant.storage.checks import checked_text
+from mutant.storage.checks import checked_key, checked_text
 from mutant.storage.engine import reclaim
 from mutant.storage.exclusive import exclusive
 from mutant.storage.faults import decoding
@@ -144,7 +144,8 @@ def _bytes(connection: Connection, where: ColumnElement[bool]) -> int:
 def needed(connection: Connection) -> set[str]:
     """Digests of all weights that stay."""
     best = list(runs.winners(connection).values())
-    root = connection.execute(select(SystemRow.root_key)).scalar_one()
+    with decoding():
+        root = checked_key(connection.execute(select(SystemRow.root_key)).scalar_one())
     lines = select(PathRow.key, PathRow.parent_key).where(PathRow.key.in_([root, *best]))
     lines = ancestry(lines.cte("lines", recursive=True))
     keys = list(connection.scalars(select(lines.c.key)))

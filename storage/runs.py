@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true, update
 
-from mutant.storage.checks import checked
+from mutant.storage.checks import checked, checked_key
 from mutant.storage.faults import decoding
 from mutant.storage.records import OPEN, Run, RunState, Segment, SegmentKey, now
 from mutant.storage.refusals import Conflict
@@ -58,7 +58,8 @@ def winners(connection: Connection, where: ColumnElement[bool] | None = None) ->
         .where(true() if where is None else where)
         .order_by(TaskRow.position, SegmentRow.run, SegmentRow.segment)
     )
-    return {task: key for task, key in connection.execute(query) if key is not None}
+    with decoding():
+        return {task: checked_key(key) for task, key in connection.execute(query) if key is not None}
 
 
 def begin(connection: Connection, config: Mapping[str, Any], task_keys: Sequence[int]) -> int:

@@ -209,6 +209,10 @@ def test_a_column_of_other_values_is_told(
     told()
 
 
+def test_a_root_that_is_no_key_is_told(tmp_path: FilePath, good: FilePath) -> None:
+    check_changed(tmp_path, good, "system.root_key", b"")
+
+
 def test_parts_in_one_slot_are_told(tmp_path: FilePath, good: FilePath) -> None:
     check_changed(tmp_path, good, "path_parts.slot", "")
 
