@@ -16,8 +16,7 @@ import argparse
 import importlib.util
 import json
 import statistics
-import tempfile
-from pathlib import Path
+from typing import Any
 
 from support.training_program import with_worker_environment
 
@@ -35,19 +34,21 @@ def main() -> None:
         print(INSTALL)
         return
     with_worker_environment()
+    from support.one_task import OneTask
+
     found: dict[str, list[tuple[float, float]]] = {}
     for uri in options.tasks.split(","):
-        with Bench(uri, options.size) as bench:
+        with OneTask(uri, root="efficientnet-lite0", image_size=options.size) as one:
             pairs: list[tuple[float, float]] = []
             for seed in map(int, options.seeds.split(",")):
-                pairs.append((bench.ours(seed), bench.theirs(seed)))
-                print(f"{bench.name} seed {seed}: here {pairs[-1][0]:.4f}, PyTorch {pairs[-1][1]:.4f}", flush=True)
-            found[bench.name] = pairs
+                pairs.append((ours(one, seed), theirs(one, options.size, seed)))
+                print(f"{one.name} seed {seed}: here {pairs[-1][0]:.4f}, PyTorch {pairs[-1][1]:.4f}", flush=True)
+            found[one.name] = pairs
     every = [pair for pairs in found.values() for pair in pairs]
-    differences = [ours - theirs for ours, theirs in every]
+    differences = [here - torch for here, torch in every]
     result = {
         "name": "finetune_torch",
-        "ratio": round(sum(ours for ours, _ in every) / sum(theirs for _, theirs in every), 4),
+        "ratio": round(sum(here for here, _ in every) / sum(torch for _, torch in every), 4),
         "goal": 1.0,
         "baseline": "the same fine-tuning in PyTorch",
         "difference": round(statistics.mean(differences), 4),
@@ -63,73 +64,39 @@ def main() -> None:
     print(json.dumps(result))
 
 
-class Bench:
-    """A system with its root and one task, fine-tuned on either side."""
+def ours(one: Any, seed: int) -> float:
+    """Test accuracy of a child that trains everything."""
+    from mutant.assignment import Training
+    from mutant.mutation import Clone, SetHyperparameter
+    from mutant.path import HEAD
 
-    def __init__(self, uri: str, size: int) -> None:
-        import mutant
-        from mutant.search.evaluator import InProcessEvaluator
-        from mutant.search.supply import SearchData, StoreSupply
+    clones = [Clone(part.slot) for part in one.root.parts if part.slot != HEAD]
+    work = one.work((SetHyperparameter("learning_rate", RATE), *clones), Training(EXAMPLES, VALIDATIONS, BATCH), seed)
+    return one.tested(one.trained(work))
 
-        self._directory = tempfile.TemporaryDirectory()
-        self._task = mutant.load_task(uri)
-        self.name = self._task.task.name
-        self._system = mutant.create(Path(self._directory.name) / "m.db", root="efficientnet-lite0", image_size=size)
-        self._root = self._system.store.root()
-        self._data = SearchData.of(self._task)
-        self._supply = StoreSupply(self._system.store, {self.name: self._data})
-        self._evaluator = InProcessEvaluator()
-        self._size = size
 
-    def __enter__(self) -> "Bench":
-        return self
+def theirs(one: Any, size: int, seed: int) -> float:
+    """Test accuracy of the same in PyTorch."""
+    from support.torch_finetuning import Examples, fine_tune
 
-    def __exit__(self, *_: object) -> None:
-        self._evaluator.close()
-        self._system.close()
-        self._directory.cleanup()
+    from mutant.hyperparameters import Hyperparameters
+    from mutant.path import HEAD
+    from mutant.schedule import learning_rates
 
-    def ours(self, seed: int) -> float:
-        """Test accuracy of a child that trains everything."""
-        from mutant.assignment import Training
-        from mutant.blueprint import blueprint
-        from mutant.mutation import Clone, NewHead, SetHyperparameter
-        from mutant.outcome import Trained
-        from mutant.path import HEAD, Candidate
-        from mutant.search.evaluate import evaluate
-        from mutant.search.evaluator import Work
-
-        clones = [Clone(part.slot) for part in self._root.parts if part.slot != HEAD]
-        edits = (SetHyperparameter("learning_rate", RATE), *clones, NewHead(self._data.classes))
-        training = Training(EXAMPLES, VALIDATIONS, BATCH)
-        work = Work(Candidate(self.name, self._root.id, edits, seed), blueprint([self._root], edits), training)
-        ((_, outcome),) = self._evaluator.train([work], self._supply)
-        assert isinstance(outcome, Trained), outcome
-        shared = {part.digest: self._supply.component(part.digest) for part in self._root.parts}
-        return evaluate(outcome.path, {**shared, **outcome.components}, self._task, self._evaluator).accuracy
-
-    def theirs(self, seed: int) -> float:
-        """Test accuracy of the same in PyTorch."""
-        from support.torch_finetuning import Examples, fine_tune
-
-        from mutant.hyperparameters import Hyperparameters
-        from mutant.path import HEAD
-        from mutant.schedule import learning_rates
-
-        dataset, test = self._data.dataset(self._size), self._task.split("test")
-        splits = {
-            "train": Examples(dataset.train.images, dataset.train.labels),
-            "validation": Examples(dataset.validation.images, dataset.validation.labels),
-            "test": Examples(test.images(self._size), test.labels),
-        }
-        visit = min(EXAMPLES, len(dataset.train))
-        steps = -(-visit // BATCH)
-        rates = learning_rates(Hyperparameters(learning_rate=RATE), steps * VALIDATIONS, VALIDATIONS)
-        parts = [self._supply.component(part.digest) for part in self._root.parts if part.slot != HEAD]
-        return fine_tune(
-            [part.spec for part in parts], [part.arrays for part in parts], splits, self._data.classes,
-            rates=rates.reshape(VALIDATIONS, steps), visit=visit, batch=BATCH, seed=seed,
-        )  # fmt: skip
+    dataset, test = one.data.dataset(size), one.task.split("test")
+    splits = {
+        "train": Examples(dataset.train.images, dataset.train.labels),
+        "validation": Examples(dataset.validation.images, dataset.validation.labels),
+        "test": Examples(test.images(size), test.labels),
+    }
+    visit = min(EXAMPLES, len(dataset.train))
+    steps = -(-visit // BATCH)
+    rates = learning_rates(Hyperparameters(learning_rate=RATE), steps * VALIDATIONS, VALIDATIONS)
+    parts = [one.supply.component(part.digest) for part in one.root.parts if part.slot != HEAD]
+    return fine_tune(
+        [part.spec for part in parts], [part.arrays for part in parts], splits, one.data.classes,
+        rates=rates.reshape(VALIDATIONS, steps), visit=visit, batch=BATCH, seed=seed,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

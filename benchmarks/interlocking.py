@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,7 +44,11 @@ def main() -> None:
     options = parser.parse_args()
     with_worker_environment()
     found: dict[str, dict[str, Any]] = {way: {} for way in WAYS}
-    with Bench(options.data if Path(options.data).exists() else None, options.rate) as bench:
+    from support.one_task import OneTask
+
+    uri = f"folder:{options.data}" if Path(options.data).exists() else "sample:textures"
+    with OneTask(uri, root="vit-s14", image_size=56) as one:
+        bench = Bench(one, options.rate)
         for way in WAYS:
             found[way] = bench.step_times(way)
             print(way, json.dumps(found[way]), flush=True)
@@ -58,7 +61,7 @@ def main() -> None:
             found[way]["accuracy"] = round(statistics.mean(tests), 4) if tests else None
             found[way]["spread"] = round(statistics.stdev(tests), 4) if len(tests) > 1 else None
             print(way, json.dumps(found[way]), flush=True)
-        task = bench.name
+        task = one.name
     ratio = found["end-to-end"]["one_device"] / found["pairwise"]["pipeline"]
     result = {
         "name": "interlocking", "ratio": round(ratio, 2), "goal": GOAL,
@@ -69,55 +72,27 @@ def main() -> None:
 
 
 class Bench:
-    """A system with its root and one task, on which children are trained."""
+    """The ways side by side, on the root and task of `one` (`support/one_task.py`)."""
 
-    def __init__(self, data: str | None, rate: float) -> None:
-        import mutant
-        from mutant.search.evaluator import InProcessEvaluator
-        from mutant.search.supply import SearchData, StoreSupply
-
-        self._directory = tempfile.TemporaryDirectory()
-        self._task = mutant.load_task(f"folder:{data}" if data else "sample:textures")
-        self.name, self._rate = self._task.task.name, rate
-        self._system = mutant.create(Path(self._directory.name) / "m.db", root="vit-s14", image_size=56)
-        self._root = self._system.store.root()
-        self._supply = StoreSupply(self._system.store, {self.name: SearchData.of(self._task)})
-        self._evaluator = InProcessEvaluator()
+    def __init__(self, one: Any, rate: float) -> None:
+        self._one, self._rate = one, rate
         self._ends: dict[str, list[bytes]] = {}
-
-    def __enter__(self) -> "Bench":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._evaluator.close()
-        self._system.close()
-        self._directory.cleanup()
 
     def _work(self, way: str, seed: int) -> Any:
         from mutant.assignment import Training
-        from mutant.blueprint import blueprint
-        from mutant.mutation import Clone, NewHead, SetHyperparameter
-        from mutant.path import Candidate
-        from mutant.search.evaluator import Work
+        from mutant.mutation import Clone, SetHyperparameter
 
-        blocks = [Clone(f"block_{block:02d}") for block in range(LOWEST, self._root.depth)]
-        head = NewHead(len(self._task.task.class_names))
-        edits = (SetHyperparameter("learning_rate", self._rate), *blocks, Clone("norm"), head)
-        training = Training(EXAMPLES, VALIDATIONS, BATCH, backprop=way, groups=GROUPS)
-        return Work(Candidate(self.name, self._root.id, edits, seed), blueprint([self._root], edits), training)
+        blocks = [Clone(f"block_{block:02d}") for block in range(LOWEST, self._one.root.depth)]
+        edits = (SetHyperparameter("learning_rate", self._rate), *blocks, Clone("norm"))
+        return self._one.work(edits, Training(EXAMPLES, VALIDATIONS, BATCH, backprop=way, groups=GROUPS), seed)
 
     def accuracy(self, way: str, seed: int) -> float:
         """Test accuracy of a child."""
-        from mutant.outcome import Trained
-        from mutant.search.evaluate import evaluate
-
-        ((_, outcome),) = self._evaluator.train([self._work(way, seed)], self._supply)
-        assert isinstance(outcome, Trained), outcome
-        shared = {part.digest: self._supply.component(part.digest) for part in self._root.parts}
-        tested = evaluate(outcome.path, {**shared, **outcome.components}, self._task, self._evaluator)
-        told = {"seed": seed, "validations": outcome.validations, "test": tested.accuracy}
+        outcome = self._one.trained(self._work(way, seed))
+        accuracy = self._one.tested(outcome)
+        told = {"seed": seed, "validations": outcome.validations, "test": accuracy}
         print(way, json.dumps({**told, "device_seconds": round(outcome.cost.device_seconds, 1)}), flush=True)
-        return tested.accuracy
+        return accuracy
 
     def step_times(self, way: str) -> dict[str, Any]:
         """Seconds of a step on one device, and as a pipeline on the clock of a device for each group."""
@@ -158,10 +133,10 @@ class Bench:
         from mutant.template import fitted
 
         work = self._work(way, 0)
-        components = {digest: self._supply.component(digest) for digest in work.digests}
+        components = {digest: self._one.supply.component(digest) for digest in work.digests}
         assignment = work.assignment(components, {})
         suffix = fitted(work.blueprint)
-        feed = Feed(assignment, self._supply.dataset(*work.dataset), self._evaluator.cache, suffix.inputs)
+        feed = Feed(assignment, self._one.supply.dataset(*work.dataset), self._one.evaluator.cache, suffix.inputs)
         with feed.chunks() as chunks:
             _, chunk = next(chunks)
         child = Child(suffix.numbers, suffix.trained, np.float32(0.9), np.bool_(False))
