@@ -80,6 +80,6 @@ def _accuracy(chain: Sequence[Spec], parts: Sequence[Mapping[str, Any]], example
     right = 0
     with torch.no_grad():
         for start in range(0, len(examples), ASKED):
-            logits = forward(chain, parts, torch.from_numpy(examples.images[start : start + ASKED]))
+            logits = forward(chain, parts, torch.from_numpy(np.array(examples.images[start : start + ASKED])))
             right += int((logits.argmax(1).numpy() == examples.labels[start : start + ASKED]).sum())
     return right / len(examples)
