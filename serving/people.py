@@ -19,7 +19,7 @@ router = APIRouter(tags=["images"])
 ALL = "all"
 
 TopK = Annotated[int, Query(ge=1, le=1000, description="How many classes to name.")]
-TimeoutMs = Annotated[float | None, Query(gt=0, le=3_600_000, description="Answer within so many milliseconds.")]
+TimeoutMs = Annotated[float | None, Query(ge=1, le=3_600_000, description="Answer within so many milliseconds.")]
 
 
 class Label(BaseModel):

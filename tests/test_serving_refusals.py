@@ -46,6 +46,7 @@ def changing(database: FilePath, tmp_path: FilePath) -> FilePath:
         ("/predict", {"content": PNG, "headers": {"content-type": "text/html"}}, 415, "text/html"),
         ("/predict?top_k=0", {"content": PNG}, 422, "top_k"),
         ("/predict?timeout_ms=nan", {"content": PNG}, 422, "timeout_ms"),
+        ("/predict?timeout_ms=1e-06", {"content": PNG}, 422, "timeout_ms"),
         ("/nothing", {}, 404, "Not Found"),
         ("/v2/models/low/infer", {"content": b"{"}, 422, "JSON"),
         ("/v2/models/low/infer", {"json": {"inputs": []}}, 422, "one input 'images'"),
