@@ -39,7 +39,7 @@ class Preset:
     start: Mapping[str, float] = field(default_factory=dict[str, float])
     halving: int = 0
     deep_every: int = 0
-    deep_blocks: int = 8
+    deep_blocks: int = 6
 
 
 def _ours(name: str, source: str, *, trained_blocks: int, reach: int, deep_every: int = 0) -> Preset:
@@ -68,8 +68,8 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         _ours(
             "mutant",
-            "this project: probes depths and paths, trains the best one deep, the others shallow on a frozen trunk",
-            trained_blocks=1,
+            "this project: probes depths and paths, trains the best one deep, heads and adapters of the others",
+            trained_blocks=0,
             reach=5,
             deep_every=2,
         ),

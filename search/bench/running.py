@@ -26,8 +26,8 @@ from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
 
 MOST_CHILDREN = 48
-"""Children of a segment, at most, where the budget is not counted in children and the suite says nothing else: cheap
-ones could be trained without end, and a search among so many gains little from more."""
+"""Children of a baseline's segment, at most, where the budget is not counted in children and the suite says nothing
+else: cheap ones could be trained without end. A search has as many as its preset, if the budget has room for them."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ def run_settings(suite: Suite, cell: Cell) -> Settings:
     """The settings of a cell's run: the method's over the suite's, at the suite's budget, the repeat as the seed."""
     budget = suite.run_budget
     settings = cell.method.settings.over(suite.settings)
-    most = int(budget.amount) if budget.unit == "children" else settings.children or MOST_CHILDREN
+    tuned = MOST_CHILDREN if cell.method.group == "baseline" else None
+    most = int(budget.amount) if budget.unit == "children" else settings.children or tuned
     preset = settings.preset or suite.preset
     return replace(settings, preset=preset, budget=budget.text, seed=cell.repeat, children=most)
 
