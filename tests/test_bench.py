@@ -1,6 +1,7 @@
 """`mutant bench`: methods side by side at one budget, resumed where it stopped, and what is told of them."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from cli_calls import call, done, refused
 from growing import Saboteur, digits_file
 
 from mutant.search.bench.energy import Meter
-from mutant.search.bench.methods import method
+from mutant.search.bench.methods import ABLATIONS, method
 from mutant.search.bench.report import write_report
-from mutant.search.bench.running import Cell, order
+from mutant.search.bench.running import MOST_CHILDREN, Cell, order, run_settings
 from mutant.search.bench.summary import compared, summarize
+from mutant.search.suites.suite import read_suite
 from mutant.storage.results import CellResult, Results, TaskResult
 from mutant.tasks.errors import UserError
 
@@ -142,6 +144,22 @@ def test_tasks_are_shuffled_by_the_repeat() -> None:
     assert len(set(orders)) == 3
     assert all(sorted(one) == names for one in orders)
     assert order(names, Cell(method("evolution"), 1)) == names
+
+
+def test_an_ablation_differs_from_the_search_in_one_thing() -> None:
+    suite = read_suite("samples")
+    plain = run_settings(suite, Cell(method("evolution"), 0))
+    for name in ABLATIONS:
+        given = run_settings(suite, Cell(method(name), 0))
+        differing = {field.name for field in fields(given) if getattr(given, field.name) != getattr(plain, field.name)}
+        assert len(differing) <= 1 or name == "no-scale", name
+        assert differing or name == "shuffled" or given.visits == 1, name
+
+
+def test_a_search_has_the_children_of_its_preset_and_a_baseline_goes_on() -> None:
+    suite = read_suite("samples")
+    children = {name: run_settings(suite, Cell(method(name), 0)).children for name in ("evolution", "random", "full")}
+    assert children == {"evolution": None, "random": None, "full": MOST_CHILDREN}
 
 
 def result(name: str, repeat: int, group: str, accuracies: list[float], accounted: float, seconds: float) -> CellResult:

@@ -34,6 +34,10 @@ ABLATIONS: Mapping[str, Method] = {
         Method("two-visits", "ablation", Settings(visits=2)),
         Method("shuffled", "ablation", shuffled=True),
         Method("random", "ablation", Settings(strategy="random")),
+        Method("no-deep", "ablation", Settings(deep_every=0)),
+        Method("zero-heads", "ablation", Settings(head_start="zero")),
+        Method("sampled", "ablation", Settings(first_children="sampled")),
+        Method("each-slot", "ablation", Settings(clones="each slot")),
     )
 }
 _OTHERS = (EVOLUTION, *PRESETS, *ABLATIONS, "full", "freeze-12", "adapters-32", "head", "scale-0.95", LOGISTIC)
