@@ -81,7 +81,10 @@ def test_the_report_tells_the_results(finished: Path) -> None:
         average = sum(task.test_accuracy for task in cell.tasks) / 2
         assert re.search(rf"^\| {name} \|.* \| {100 * average:.2f} \|", markdown, re.MULTILINE)
         assert f"<td>{100 * average:.2f}</td>" in page
+        assert cell.digest[:12] in markdown
+        assert cell.digest[:12] in page
     assert "the best baseline" in markdown
+    assert f"mutant bench small --data DIR --budget 4children --methods {','.join(sorted(METHODS))}" in markdown
     assert page.count("<svg") == 2
     assert "<script" not in page
 

@@ -31,8 +31,8 @@ def write_report(cells: Sequence[CellResult], settings: Mapping[str, str], direc
     sizes = save(draw_sizes(f"{title}: accuracy against size", methods), directory / "sizes.svg")
     tasks = save(draw_tasks(f"{title}: task by task", methods, shown(methods)), directory / "tasks.svg")
     markdown, page = directory / "report.md", directory / "report.html"
-    _write(markdown, as_markdown(title, methods, settings))
-    _write(page, as_html(title, methods, settings, [sizes, tasks]))
+    _write(markdown, as_markdown(title, methods, settings, cells))
+    _write(page, as_html(title, methods, settings, [sizes, tasks], cells))
     return markdown, page, sizes, tasks
 
 
@@ -101,15 +101,48 @@ def accuracy(spread: Spread) -> str:
     return mean if spread.deviation is None else f"{mean} ± {100 * spread.deviation:.2f}"
 
 
-def as_markdown(title: str, methods: Sequence[MethodSummary], settings: Mapping[str, str]) -> str:
+def digests(cells: Sequence[CellResult]) -> Table:
+    """The digest of the system that each method ended with, by repeat: 12 of its 64 characters."""
+    repeats = sorted({cell.repeat for cell in cells})
+    found = {(cell.method, cell.repeat): cell.digest[:12] for cell in cells}
+    names = dict.fromkeys(cell.method for cell in cells)
+    rows = [(name, *(found.get((name, repeat), "–") for repeat in repeats)) for name in names]
+    return ("method", *(f"repeat {repeat}" for repeat in repeats)), rows
+
+
+def command(cells: Sequence[CellResult], settings: Mapping[str, str]) -> str:
+    """What runs the same benchmark again."""
+    names = ",".join(dict.fromkeys(cell.method for cell in cells))
+    repeats = 1 + max(cell.repeat for cell in cells)
+    preset = settings.get("preset", "None")
+    chosen = f"--preset {preset} " if preset in PRESETS else ""
+    return (
+        f"mutant bench {settings.get('suite')} --data DIR --budget {settings.get('budget')} {chosen}"
+        f"--methods {names} --repeats {repeats} --dir NEW"
+    )
+
+
+AGAIN = "The digest of each system's meaning, weights and all, which comes out again on the same back end:"
+
+
+def as_markdown(
+    title: str, methods: Sequence[MethodSummary], settings: Mapping[str, str], cells: Sequence[CellResult]
+) -> str:
     lines = [f"# {title}", "", _setting_words(settings), ""]
     lines += [f"- {sentence(found)}" for found in comparisons(methods)]
     lines += ["", "## Methods", "", *_pipes(overview(methods)), "", "![Accuracy against size](sizes.svg)", ""]
     lines += ["## Tasks", "", "Test accuracy, %.", "", *_pipes(by_task(methods)), "", "![Task by task](tasks.svg)", ""]
+    lines += ["## Again", "", f"    {command(cells, settings)}", "", AGAIN, "", *_pipes(digests(cells)), ""]
     return "\n".join(lines)
 
 
-def as_html(title: str, methods: Sequence[MethodSummary], settings: Mapping[str, str], pictures: Sequence[Path]) -> str:
+def as_html(
+    title: str,
+    methods: Sequence[MethodSummary],
+    settings: Mapping[str, str],
+    pictures: Sequence[Path],
+    cells: Sequence[CellResult],
+) -> str:
     told = "".join(f"<li>{html.escape(sentence(found))}</li>" for found in comparisons(methods))
     drawn = [picture.read_text(encoding="utf-8") for picture in pictures]
     svg = [f"<figure>{text[text.index('<svg') :]}</figure>" for text in drawn]
@@ -118,7 +151,9 @@ def as_html(title: str, methods: Sequence[MethodSummary], settings: Mapping[str,
         '<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style><main><h1>{html.escape(title)}</h1><p>{html.escape(_setting_words(settings))}</p>"
         f"<ul>{told}</ul><h2>Methods</h2>{_rows(overview(methods))}{svg[0]}"
-        f"<h2>Tasks</h2><p>Test accuracy, %.</p>{_rows(by_task(methods))}{svg[1]}</main></html>\n"
+        f"<h2>Tasks</h2><p>Test accuracy, %.</p>{_rows(by_task(methods))}{svg[1]}"
+        f"<h2>Again</h2><pre>{html.escape(command(cells, settings))}</pre><p>{AGAIN}</p>{_rows(digests(cells))}"
+        "</main></html>\n"
     )
 
 
