@@ -1,22 +1,31 @@
-"""What two workers of one core each gain over one process with one thread, on the same children.
+"""How busy Ray keeps the device, against the bare loop in one process on the same children; and when the first child is
+trained.
 
     .venv/bin/python benchmarks/workers.py
 
-Expect about five minutes on two quiet cores (an estimate). One generation of eight children of EfficientNet-Lite0 on
-`sample:letters`, trained in this process and on Ray in turn, three times, in the same run and with warm programs.
-Starting Ray is reported and not part of the ratio.
+Expect about six minutes on two quiet cores (an estimate). One generation of eight children of EfficientNet-Lite0 on
+`sample:letters`, trained in this process, by one Ray worker and by two, in turn, three times, with warm programs. The
+device-busy share is the seconds inside device programs (`Cost.device_seconds`) over the workers' wall time; the ratio
+is that of one Ray worker over that of this process. Two workers are busy together for a part of the time only: the last
+child of a generation has one of them alone.
 
-It needs both cores for itself: each worker stays on a core of its own, and waits there for whoever else uses it, while
-the one process takes whichever core is free. Beside other work it once gave 0.71, and under a load of 20 on 2 cores it
-had not ended after twelve minutes; no figure of a quiet machine has been taken yet. A worker also meets frozen prefixes
-that the other one computed before, which the one process has all in its cache.
+The time to the first trained child is that of a new process, from its start, with Ray's, with no compiled program at
+hand (cold) and with those of the time before (warm).
+
+It needs both cores for itself: a worker stays on a core of its own, and waits there for whoever else uses it, while the
+one process takes whichever core is free.
 """
 
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mutant
@@ -26,10 +35,13 @@ from mutant.outcome import Trained
 from mutant.path import Candidate
 from mutant.search.evaluator import Evaluator, InProcessEvaluator, Work
 from mutant.search.growth import configure
+from mutant.search.ray_evaluator import RayEvaluator
+from mutant.search.ray_start import ray, start
 from mutant.search.supply import SearchData, StoreSupply
-from mutant.search.workers import Crew, start_evaluator
 
 ROUNDS = 3
+GOAL = 0.97
+FIRST = "--first"
 EDITS: tuple[tuple[Mutation, ...], ...] = (
     (Clone("block_12"), Clone("norm")),
     (Clone("block_13"), Clone("norm")),
@@ -38,53 +50,116 @@ EDITS: tuple[tuple[Mutation, ...], ...] = (
 )
 
 
-def timed(evaluator: Evaluator, work: list[Work], supply: StoreSupply) -> tuple[float, list[str]]:
+@dataclass(frozen=True)
+class Round:
+    """One generation: its wall seconds, the seconds in device programs, and what came of it."""
+
+    seconds: float
+    device: float
+    versions: tuple[str, ...]
+
+    def busy(self, workers: int) -> float:
+        return self.device / (self.seconds * workers)
+
+
+@contextmanager
+def prepared() -> Iterator[tuple[list[Work], StoreSupply]]:
+    """The children, and where their weights and data are."""
+    task = mutant.load_task("sample:letters")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        mutant.create(Path(directory) / "m.db", root="efficientnet-lite0") as system,
+    ):
+        store, root = system.store, system.store.root()
+        training = configure(store, ("letters",), mutant.Settings()).training
+        children = (Candidate("letters", root.id, (*edit, NewHead(26)), seed) for seed in (0, 1) for edit in EDITS)
+        work = [Work(child, blueprint([root], child.mutations), training) for child in children]
+        yield work, StoreSupply(store, {"letters": SearchData.of(task)})
+
+
+def trained(evaluator: Evaluator, work: list[Work], supply: StoreSupply) -> Round:
     started = time.perf_counter()
     outcomes = dict(evaluator.train(work, supply))
     seconds = time.perf_counter() - started
-    versions = [outcome.path.version for _, outcome in sorted(outcomes.items()) if isinstance(outcome, Trained)]
-    return seconds, versions
+    done = [outcome for _, outcome in sorted(outcomes.items()) if isinstance(outcome, Trained)]
+    assert len(done) == len(work), outcomes
+    return Round(seconds, sum(one.cost.device_seconds for one in done), tuple(one.path.version for one in done))
+
+
+@contextmanager
+def workers(count: int) -> Iterator[tuple[RayEvaluator, float]]:
+    """A Ray with so many workers, and the seconds until they were there."""
+    started = time.perf_counter()
+    watchdog = start(count, None)
+    evaluator = RayEvaluator(count)
+    try:
+        _ = evaluator.abouts
+        yield evaluator, time.perf_counter() - started
+    finally:
+        evaluator.close()
+        ray.shutdown()
+        if watchdog is not None:
+            watchdog.end()
+
+
+def first_child() -> None:
+    """What the subprocess does: Ray, one worker, one child."""
+    with prepared() as (work, supply), workers(1) as (evaluator, _):
+        trained(evaluator, work[:1], supply)
+
+
+def first_children() -> dict[str, float]:
+    """Seconds from nothing to the first trained child, without and with compiled programs at hand."""
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as programs:
+        for name in ("cold", "warm"):
+            started = time.perf_counter()
+            environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": programs}
+            subprocess.run([sys.executable, __file__, FIRST], check=True, env=environment)
+            found[name] = round(time.perf_counter() - started, 1)
+    return found
 
 
 def main() -> None:
-    task = mutant.load_task("sample:letters")
-    with tempfile.TemporaryDirectory() as directory:
-        db = Path(directory) / "m.db"
-        with mutant.create(db, root="efficientnet-lite0") as system:
-            store, root = system.store, system.store.root()
-            training = configure(store, ("letters",), mutant.Settings()).training
-            supply = StoreSupply(store, {"letters": SearchData.of(task)})
-            work = [
-                Work(c, blueprint([root], c.mutations), training)
-                for c in (
-                    Candidate("letters", root.id, (*edit, NewHead(26)), seed) for seed in (0, 1) for edit in EDITS
-                )
-            ]
-            alone = InProcessEvaluator()
-            started = time.perf_counter()
-            crew = start_evaluator(Crew(2, "benchmark"))
-            ray_start = time.perf_counter() - started
-            try:
-                timed(alone, work, supply)
-                timed(crew, work, supply)
-                rounds = [(timed(alone, work, supply), timed(crew, work, supply)) for _ in range(ROUNDS)]
-            finally:
-                crew.close()
-    assert len({tuple(versions) for pair in rounds for _, versions in pair}) == 1, "all must give the same bytes"
-    ratios = [one / two for (one, _), (two, _) in rounds]
-    one, two = (statistics.median(pair[which][0] for pair in rounds) for which in (0, 1))
-    print(f"one process {one:.1f} s, two Ray workers {two:.1f} s, starting Ray {ray_start:.1f} s, same bytes")
-    print(f"{ROUNDS} rounds: {min(ratios):.2f} to {max(ratios):.2f}; load {os.getloadavg()[0]:.1f}")
+    alone = InProcessEvaluator()
+    with prepared() as (work, supply):
+        rounds: dict[str, list[Round]] = {}
+        trained(alone, work, supply)
+        rounds["alone"] = [trained(alone, work, supply) for _ in range(ROUNDS)]
+        starts: dict[int, float] = {}
+        for count in (1, 2):
+            with workers(count) as (evaluator, starts[count]):
+                trained(evaluator, work, supply)
+                rounds[f"ray {count}"] = [trained(evaluator, work, supply) for _ in range(ROUNDS)]
+        rounds["alone"] += [
+            trained(alone, work, supply) for _ in range(ROUNDS)
+        ]  # before and after, for the load drifts
+        alone.close()
+    assert len({one.versions for each in rounds.values() for one in each}) == 1, "all must give the same bytes"
+    busy = {name: [one.busy(2 if name == "ray 2" else 1) for one in each] for name, each in rounds.items()}
+    for name, shares in busy.items():
+        seconds = statistics.median(one.seconds for one in rounds[name])
+        print(f"{name:<6} {seconds:6.1f} s a generation, device busy {min(shares):.1%} to {max(shares):.1%}")
+    first = first_children()
+    print(f"first trained child: {first['cold']} s cold, {first['warm']} s warm; Ray's start {starts[1]:.1f} s of it")
+    middle = {name: statistics.median(shares) for name, shares in busy.items()}
     result = {
         "name": "workers",
-        "ratio": round(statistics.median(ratios), 2),
-        "goal": 1.6,
-        "baseline": "one process, one thread",
-        "ratios": [round(ratio, 2) for ratio in ratios],
+        "ratio": round(middle["ray 1"] / middle["alone"], 3),
+        "goal": GOAL,
+        "baseline": "device-busy share of one process without Ray, same children",
+        "busy": {name: round(share, 3) for name, share in middle.items()},
+        "two workers over one process": round(
+            statistics.median(one.seconds for one in rounds["alone"])
+            / statistics.median(one.seconds for one in rounds["ray 2"]),
+            2,
+        ),
+        "first child seconds": first,
+        "rounds": ROUNDS,
         "load": round(os.getloadavg()[0], 1),
     }
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    first_child() if sys.argv[1:] == [FIRST] else main()

@@ -41,7 +41,13 @@ def baseline(
 
     engine.check()
     with opened(db) as system:
-        running = Engine(engine.workers, engine.ray_address, cache=engine.cache, pipeline=engine.pipeline)
+        running = Engine(
+            engine.workers,
+            engine.ray_address,
+            cache=engine.cache,
+            pipeline=engine.pipeline,
+            patience=engine.patient,
+        )
         found = system.baseline(tasks or (), kind=kind.value, engine=running, heard=_tell)
         missing = [name for name in tasks or () if name not in {one.task for one in found}]
     if as_json:

@@ -139,7 +139,9 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
                     watch.heard(event)
 
                 workers, address, pipeline = options.workers, options.ray_address, options.pipeline
-                engine = Engine(workers, address, options.seconds, heard, watch.told, options.cache, pipeline)
+                engine = Engine(
+                    workers, address, options.seconds, heard, watch.told, options.cache, pipeline, options.patient
+                )
                 with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
                     return work(system, engine)
         except KeyboardInterrupt:

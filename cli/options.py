@@ -179,6 +179,18 @@ class EngineOptions:
         ),
     ] = False
 
+    patience: Annotated[
+        str | None,
+        _engine("TIME", "End a worker on Ray that makes no progress for so long (10m, more for big children)."),
+    ] = None
+
+    @property
+    def patient(self) -> float | None:
+        """Seconds that a worker may make no progress; None chooses. Raises `UserError` for what is no time."""
+        from mutant.search.budget import parse_time
+
+        return None if self.patience is None else parse_time(self.patience, option="--patience")
+
     @property
     def seconds(self) -> float | None:
         """The budget of this call, in seconds; None without one."""
@@ -215,4 +227,4 @@ class EngineOptions:
         from mutant.search.workers import choose_workers
 
         choose_workers(self.workers, 0.0)
-        _ = self._budget(), self.cache
+        _ = self._budget(), self.cache, self.patient

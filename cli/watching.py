@@ -65,8 +65,9 @@ def announce(store: "Store", crew: "Crew", *, fresh: bool) -> Iterator[str]:
     names = dict.fromkeys(segment.task for segment in segments)
     for name in names:
         yield from describe_task(store.task(name)) if fresh else (brief(store.task(name)),)
-    where = "on Ray" if crew.workers > 1 else "in this process"
-    yield f"{plural(crew.workers, 'worker')}: {where if crew.reason == 'as asked' else crew.reason}"
+    number = "Workers" if crew.workers is None else plural(crew.workers, "worker")
+    where = "in this process" if crew.workers == 1 else "on Ray"
+    yield f"{number}: {where if crew.reason == 'as asked' else crew.reason}"
 
 
 def describe_task(task: "Task") -> Iterator[str]:

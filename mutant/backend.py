@@ -91,6 +91,14 @@ def describe() -> str:
     return f"{device.platform} {kind}, {os.environ.get(THREADS, 'all')} thread(s){even}{', ' + flags if flags else ''}"
 
 
+def accelerator() -> str | None:
+    """The type of this process's accelerator, as JAX names it; None where it computes on the CPU."""
+    from mutant.typed import xla
+
+    device = xla.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
+
+
 def processor() -> str:
     """The processor that XLA compiles for: architecture, model, family and the widest vectors, as far as known."""
     import platform

@@ -7,7 +7,10 @@ from typing import Literal
 from mutant.component import Arrays, Component
 from mutant.path import Path
 
-FailureKind = Literal["out of memory", "not finite", "worker lost", "error"]
+FailureKind = Literal["out of memory", "not finite", "worker lost", "hung", "preempted", "error"]
+"""Why a child failed: memory that ran out; a loss that is not finite; a worker that was killed, that made no progress,
+or whose machine went away; an error of the training itself.
+"""
 
 
 @dataclass(frozen=True)

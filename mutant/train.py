@@ -27,6 +27,7 @@ from mutant.path import Part, Path
 from mutant.pipeline import Crew, Pipeline, StageLost, pipelined, setups
 from mutant.prefix import Prefix
 from mutant.probe import probe_rows, probed_head
+from mutant.pulse import Pulse
 from mutant.sgd import Child, Chunk, State, training_program
 from mutant.state import Numbers, initial_state, parts_of
 from mutant.template import Fitted, fitted
@@ -36,15 +37,22 @@ ROWS = 16 * BATCH
 """Validation examples that are taken from the prefix at a time."""
 
 
-def train(assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None = None) -> Outcome:
+def train(
+    assignment: Assignment,
+    dataset: Dataset,
+    cache: ActivationCache,
+    crew: Crew | None = None,
+    pulse: Pulse | None = None,
+) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds, or a `crew`.
 
     A crew holds the groups of a child whose gradients do not travel end to end; without one this process does all.
+    `pulse` tells another thread how far it is.
     A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
     """
     started = time.monotonic()
     try:
-        return _train(assignment, dataset, cache, crew, started)
+        return _train(assignment, dataset, cache, crew, pulse or Pulse(), started)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
@@ -79,7 +87,7 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
 
 
 def _train(
-    assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None, started: float
+    assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None, pulse: Pulse, started: float
 ) -> Trained:
     suffix = fitted(assignment.blueprint)
     feed = Feed(assignment, dataset, cache, suffix.inputs)
@@ -89,10 +97,10 @@ def _train(
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting() as compiled, feed.chunks() as chunks:
-        for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew):
+        for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew, pulse):
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
-            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation)
+            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation, pulse)
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
             if assignment.hopeless(len(best.validations), max(best.validations)):
                 break
@@ -134,6 +142,7 @@ def _visits(
     start: tuple[State, Tree],
     chunks: Iterator[tuple[int, Chunk]],
     crew: Crew | None,
+    pulse: Pulse,
 ) -> Iterator[tuple[State, Sequence[Any]]]:
     """The state after each validation period and the losses of its steps; the next period uses the state up.
 
@@ -142,15 +151,17 @@ def _visits(
     main, buffers = start
     groups = grouped(suffix, assignment.training)
     settings = assignment.blueprint.hyperparameters
+    chunks = _beating(chunks, pulse)
     momentum, nesterov = np.float32(settings.momentum or 0.0), np.bool_(settings.nesterov)
     child = Child(suffix.numbers, suffix.trained, momentum, nesterov)
     if groups.end_to_end:
-        yield from _on_one_device(training_program(suffix.template), main, buffers, child, chunks)
+        yield from _on_one_device(training_program(suffix.template), main, buffers, child, chunks, pulse)
     elif crew is not None:
         yield from pipelined(Pipeline(crew, setups(suffix, groups, main, buffers, child)), chunks)
     else:
         program = interlocking_program(suffix.template, groups)
-        for state, losses in _on_one_device(program, interlocked(suffix, groups, main), buffers, child, chunks):
+        start_state = interlocked(suffix, groups, main)
+        for state, losses in _on_one_device(program, start_state, buffers, child, chunks, pulse):
             yield state.main, losses
 
 
@@ -160,13 +171,21 @@ def _on_one_device(
     buffers: Tree,
     child: Child,
     chunks: Iterator[tuple[int, Chunk]],
+    pulse: Pulse,
 ) -> Iterator[tuple[Any, Sequence[Any]]]:
     for _, visit in groupby(chunks, key=itemgetter(0)):
         losses: list[tuple[Any, int]] = []
         for _, chunk in visit:
             state, some = program(state, buffers, child, chunk)
+            pulse.follow(some)
             losses.append((some, int(chunk.steps)))
         yield state, [np.asarray(some)[:steps] for some, steps in losses]
+
+
+def _beating(chunks: Iterator[tuple[int, Chunk]], pulse: Pulse) -> Iterator[tuple[int, Chunk]]:
+    for chunk in chunks:
+        pulse.beat()
+        yield chunk
 
 
 def _check_finite(losses: Sequence[Any], before: int) -> None:
@@ -175,7 +194,7 @@ def _check_finite(losses: Sequence[Any], before: int) -> None:
         raise FloatingPointError(f"the loss was not finite at step {before + int(np.argmin(finite))}")
 
 
-def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, split: Split) -> float:
+def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, split: Split, pulse: Pulse) -> float:
     """Accuracy by the same programs that answer later."""
     plan = assignment.blueprint
     chain, arrays = plan.chain[plan.frozen_prefix :], on_device(parts)
@@ -184,6 +203,7 @@ def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, 
         rows = np.arange(start, min(start + ROWS, len(split)))
         logits = run_in_batches(chain, arrays, source.take(rows))
         right += int((np.argmax(logits, axis=-1) == split.labels[rows]).sum())
+        pulse.beat()
     return right / len(split)
 
 

@@ -97,6 +97,17 @@ def parse_budget(text: str) -> Budget:
     return _budget(text, float(found[1]) * factor, unit)
 
 
+def parse_time(text: str, *, option: str) -> float:
+    """Seconds from words: `90s`, `10m`, `2h30m`, `600`. Raises `UserError` for anything else, naming the `option`."""
+    try:
+        found = parse_budget(text)
+    except UserError:
+        found = None
+    if found is None or not found.of_the_call:
+        raise UserError(f"{option} '{printable(text)}' is no time.", hint="Write for example 90s, 10m or 2h30m.")
+    return found.amount
+
+
 def budget_of(config: Mapping[str, Any]) -> Budget | None:
     """The budget in a run's stored settings. Raises `UserError` for one that cannot be read."""
     found = config.get("budget")

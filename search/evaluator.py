@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """One candidate to train: plain values, which say by digest what else is needed. `stop_below`: see `Assignment`."""
+    """One candidate to train: plain values, which say by digest what else is needed. `stop_below`: see `Assignment`.
+
+    `flops` and `seconds` are what it is predicted to take, 0 where nobody did; they decide who trains it, never how.
+    """
 
     candidate: Candidate
     blueprint: Blueprint
@@ -28,6 +31,8 @@ class Work:
     wanted: tuple[tuple[str, ...], ...] = ()
     """Frozen prefixes that others of the generation have, with the same data."""
     stop_below: tuple[float | None, ...] = ()
+    flops: float = 0.0
+    seconds: float = 0.0
 
     def assignment(self, components: Mapping[str, Component], traces: Mapping[str, Arrays]) -> Assignment:
         """This work with what it needs at hand."""

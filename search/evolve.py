@@ -101,7 +101,9 @@ def _train(search: Search, segment: Segment, generation: int, records: Sequence[
     bounds = stop_below(earlier, search.config.halving, training.validations)
     lines = {parent: store.ancestors(parent) for parent in dict.fromkeys(record.parent for record in records)}
     plans = [blueprint(lines[record.parent], record.candidate.mutations) for record in records]
-    work = sharing([Work(r.candidate, plan, training, (), bounds) for r, plan in zip(records, plans, strict=True)])
+    predicted = [(r.planned.predicted_flops or 0.0, r.planned.predicted_seconds or 0.0) for r in records]
+    drawn = zip(records, plans, predicted, strict=True)
+    work = sharing([Work(r.candidate, plan, training, (), bounds, *costs) for r, plan, costs in drawn])
     attempts: dict[int, int] = {}
 
     def begun(index: int, worker: str) -> None:

@@ -39,6 +39,7 @@ class Engine:
     `workers` is `auto` or a number; `address` joins a Ray cluster; `budget` in seconds stops new generations after it
     (each segment still gets one). `cache` limits what each host keeps of activations. `told` hears about the crew.
     `pipeline`: the workers share the groups of one child, which interlocking backpropagation lets work side by side.
+    `patience`: seconds without progress after which a worker on Ray is taken to hang; None chooses (docs/workers.md).
     """
 
     workers: str | int = "auto"
@@ -48,6 +49,7 @@ class Engine:
     told: Callable[[Crew], None] = field(default=lambda _: None)
     cache: CacheLimits = CacheLimits()
     pipeline: bool = False
+    patience: float | None = None
 
 
 @contextmanager
@@ -130,6 +132,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
             home=home,
             told=lambda text: engine.listener(Notice(text)),
             pipeline=engine.pipeline,
+            patience=engine.patience,
         )
         with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
             if run.state == "open":
@@ -144,7 +147,11 @@ def home_name(store: Store, run: Run) -> str:
 
 def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
     """An event that tells who works the run off from now on, where that is not as it was before."""
-    now = {"workers": crew.workers, "ray_address": engine.address, "budget_seconds": engine.budget}
+    now = {
+        "workers": "auto" if crew.workers is None else crew.workers,
+        "ray_address": engine.address,
+        "budget_seconds": engine.budget,
+    }
     before = [event.data["now"] for event in store.events(run.id) if event.kind == "worked off by"]
     if not before or before[-1] != now:
         store.record_event(run.id, "worked off by", {"before": before[-1] if before else None, "now": now})

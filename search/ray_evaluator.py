@@ -1,231 +1,215 @@
-"""The evaluator on Ray: warm actors of one core each, frozen weights and data shared through the object store.
+"""The evaluator on Ray: children to warm workers, each again elsewhere when its worker dies, hangs or goes away.
 
-Beside `ray_start.py` this is the only file of the search that imports Ray (`ray_stages.py` has it from here).
-JAX is imported in the workers alone.
+`ray_team.py` knows who the workers are, `ray_worker.py` is what one does; both have Ray from `ray_start.py`.
 """
 
-import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import ray as ray_package
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
-
-from mutant import backend
-from mutant.activations.homes import home_of, private_name
+from mutant.activations.homes import private_name
 from mutant.activations.limits import CacheLimits
 from mutant.answers import Answers, Images
-from mutant.assignment import Assignment
-from mutant.byte_cache import ByteCache
-from mutant.component import Arrays, Component
-from mutant.dataset import Dataset
-from mutant.outcome import Failed, Outcome
+from mutant.component import Component
+from mutant.outcome import Failed, Outcome, Trained
 from mutant.path import Path
+from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, trie_order, unheard
-from mutant.search.ray_start import last_line, start
+from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
+from mutant.search.kinds import Rates, deal
+from mutant.search.prediction import FLOPS_PER_SECOND
+from mutant.search.ray_start import ended, last_line, ray, start
+from mutant.search.ray_team import Member, Team, aside
+from mutant.search.ray_worker import About, Parcel
 
-ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
-
-HELD_BYTES = 1 << 30
-"""Components and data sets that a worker keeps at hand."""
-CLOSE_SECONDS = 10.0
-ATTEMPTS = 2
-"""A child whose worker dies is trained again with the same identity; if that worker dies too, the child has failed."""
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """One candidate with references to what it needs in the object store."""
-
-    work: Work
-    components: Mapping[str, Any]
-    traces: Mapping[str, Any]
-    dataset: Any
-    ahead: Work | None = None
-    """Who is to be trained next."""
-
-
-class Worker:
-    """Lives in a Ray actor: keeps its compiled programs, frozen components and prefix activations between children."""
-
-    def __init__(self, core: int | None, cache: CacheLimits, home: str) -> None:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core})
-        from mutant.activations.cache import ActivationCache
-
-        self._notices: list[str] = []
-        self._cache = ActivationCache(cache, home_of(home), self._notices.append)
-        self._held: ByteCache[Any, Any] = ByteCache(HELD_BYTES, _n_bytes)
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def train(self, parcel: Parcel) -> Outcome:
-        from mutant.train import train
-
-        assignment, dataset = self._unpacked(parcel)
-        if parcel.ahead is not None and parcel.ahead.dataset == parcel.work.dataset:
-            self._cache.read_ahead(parcel.ahead.prefix, (dataset.train, dataset.validation))
-        return train(assignment, dataset, self._cache)
-
-    def fill(self, parcel: Parcel) -> int:
-        """With nothing else to do, compute some of a child's frozen activations that are not kept yet; how many."""
-        from mutant.activations.shown import Shown
-        from mutant.activations.source import BLOCK
-
-        return Shown(*self._unpacked(parcel), self._cache).fill(BLOCK)
-
-    def notices(self) -> list[str]:
-        """What the cache had to say since it was last asked."""
-        said = [*self._notices]
-        self._notices.clear()
-        return said
-
-    def close(self) -> None:
-        """Let go of the host's activations, so that the last worker removes them."""
-        self._cache.close()
-
-    def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
-        from mutant.answers import answer
-
-        return answer(path, components, images)
-
-    def _unpacked(self, parcel: Parcel) -> tuple[Assignment, Dataset]:
-        assignment = parcel.work.assignment(self._get(parcel.components), self._get(parcel.traces))
-        return assignment, self._held.get(parcel.work.dataset, partial(ray.get, parcel.dataset))
-
-    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
-        from mutant.cost import component_flops
-
-        return tuple(component_flops(*chain) for chain in chains)
-
-    def _get(self, references: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by key; those that are not at hand come from the object store, without a copy."""
-        return {key: self._held.get(key, partial(ray.get, reference)) for key, reference in references.items()}
-
-
-def _n_bytes(value: Any) -> int:
-    """Size of a component, of a data set, or of a trace's arrays."""
-    if isinstance(value, Component | Dataset):
-        return value.n_bytes
-    arrays: Arrays = value
-    return sum(array.nbytes for array in arrays.values())
+LOOK_SECONDS = 1.0
+"""How often a cluster is asked who is there, at least."""
 
 
 class RayEvaluator:
     """Trains candidates on `workers` actors of this machine's Ray, or of the cluster at `address`.
 
-    The workers of a host share its activations, up to the limits `cache`, in the directory that `home` names.
+    With None on a cluster there are as many as it has free cores. The workers of a host share its activations, up to
+    the limits `cache`, in the directory that `home` names. One that makes no progress for `patience` seconds (None:
+    `heartbeat.patience`) is ended, and its child trained again.
     """
 
     def __init__(
         self,
-        workers: int,
+        workers: int | None,
         *,
         address: str | None = None,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
+        patience: float | None = None,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers, address) if self._owns_ray else None
+        self._watchdog = start(workers or 1, address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
-        self._cores = pinned_cores(workers) if address is None else [None] * workers
-        self._actors = [self._actor(core) for core in self._cores]
+        self._team = Team(workers, local=address is None, cache=cache, home=self._home, told=told)
+        self._hearts: Heartbeats[Any] = Heartbeats(patience)
+        self._pause = period(patience) if address is None else min(LOOK_SECONDS, period(patience))
+        self._looked = time.monotonic()
+        self._rates = Rates(FLOPS_PER_SECOND)
         self._references: dict[Any, Any] = {}
 
-    def _actor(self, core: int | None) -> Any:
-        options = {"num_cpus": 1, "runtime_env": {"env_vars": backend.worker_environment()}}
-        return ray.remote(Worker).options(**options).remote(core, self._cache, self._home)
+    @property
+    def present(self) -> Mapping[int, About]:
+        """What the workers that are there now say of themselves, by number."""
+        return {m.slot: about for m, about in sorted(self._team.present.items(), key=lambda item: item[0].slot)}
+
+    @property
+    def abouts(self) -> Mapping[int, About]:
+        """The same when all have arrived, which is waited for."""
+        self._team.await_all()
+        return self.present
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the workers, for those who want to watch (or kill) one."""
-        return ray.get([actor.pid.remote() for actor in self._actors])
+        return [about.pid for about in self.abouts.values()]
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        waiting = deque((index, 1) for index in trie_order(work))
-        idle = deque(range(len(self._actors)))
-        running: dict[Any, tuple[int, int, int]] = {}
-        filling = _Filling(work)
+        shift = _Shift(work, deque(trie_order(work)))
         self._keep_references_of(work)
-        while waiting or running:
-            while waiting and idle:
-                (index, attempt), slot = waiting.popleft(), idle.popleft()
-                begun(index, f"worker {slot}")
+        self._hearts.clear()
+        self._team.call_roll()
+        while shift.waiting or shift.running:
+            for index, member in self._dealt(shift):
+                begun(index, f"worker {member.slot}")
                 try:
-                    parcel = self._parcel(work[index], supply, work[waiting[0][0]] if waiting else None)
+                    parcel = self._parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
                 except MemoryError as error:
-                    idle.appendleft(slot)
                     yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
                     continue
-                running[self._actors[slot].train.remote(parcel)] = index, attempt, slot
-            if not running:
+                call = member.actor.train.remote(parcel)
+                shift.running[call] = index, member
+                self._hearts.begin(call, self._seconds(work[index], member))
+            self._fill(shift, supply)
+            call = self._next(shift)
+            if call is None:
                 continue
-            self._fill(filling, idle, [work[index] for index, _, _ in running.values()], supply)
-            (ready, *_), _ = ray.wait([*running, *filling.calls], num_returns=1)
-            if ready in filling.calls:
-                self._filled(filling, ready)
-                continue
-            index, attempt, slot = running.pop(ready)
-            outcome = self._result(ready, slot, work[index], attempt)
-            if outcome is None:  # on the new worker in the dead one's place, which is surely alive
-                idle.appendleft(slot)
-                waiting.appendleft((index, attempt + 1))
+            index, member = shift.running.pop(call)
+            self._hearts.end(call)
+            outcome = self._result(call, work[index], member, shift, index)
+            if outcome is None:
+                shift.waiting.appendleft(index)
             else:
-                idle.append(slot)
                 yield index, outcome
         self._pass_on_notices()
 
-    def _fill(self, filling: "_Filling", idle: Sequence[int], running: Sequence[Work], supply: Supply) -> None:
+    def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:
+        """Children that begin now and their workers; taken from those that wait."""
+        idle = shift.idle(self._team.present)
+        if not shift.waiting or not idle:
+            return []
+        rates = {member: self._rates.of(about.kind) for member, about in self._team.present.items()}
+        costs = [shift.work[index].flops for index in shift.waiting]
+        found = deal(costs, {place: rates[member] for place, member in enumerate(idle)}, [*rates.values()])
+        dealt = [(shift.waiting[place], idle[who]) for place, who in found]
+        for index, _ in dealt:
+            shift.waiting.remove(index)
+        return dealt
+
+    def _next(self, shift: "_Shift") -> Any | None:
+        """A child's call that has ended; None when first there is something else to see to."""
+        self._look(shift)
+        calls = (*shift.running, *shift.filling.calls, *self._team.arriving)
+        if not calls:
+            self._team.grow(1)
+        for call in ended(calls, timeout=self._pause):
+            if call in shift.running:
+                return call
+            if call in shift.filling.calls:
+                self._filled(shift.filling, call)
+            else:
+                self._arrived(call)
+        return None
+
+    def _look(self, shift: "_Shift") -> None:
+        """Every now and then: who hangs, who has gone, who could come."""
+        now = time.monotonic()
+        if now - self._looked < self._pause:
+            return
+        passed, self._looked = min(now - self._looked, 2 * self._pause), now
+        calls = {member: call for call, (_, member) in shift.running.items()}
+        for member, count in self._team.heard(calls.keys()).items():
+            if member in calls:
+                self._hearts.hear(calls[member], count)
+        for call, silent in self._hearts.look(passed):
+            shift.hung[call] = silent
+            self._team.lose(shift.running[call][1])
+        self._team.look(len(shift.waiting))
+
+    def _arrived(self, call: Any) -> None:
+        about = self._team.arrived(call)
+        if about is not None:
+            self._rates = self._rates.assuming(about.kind, about.rate)
+
+    def _seconds(self, work: Work, member: Member) -> float:
+        """A guess of what a child takes on a worker, the larger one of two."""
+        kind = member.about.kind if member.about is not None else ""
+        return max(work.seconds, work.flops / self._rates.of(kind))
+
+    def _result(self, call: Any, work: Work, member: Member, shift: "_Shift", index: int) -> Outcome | None:
+        """The outcome of a call that has ended, or None when the child deserves another."""
+        candidate = work.candidate.id
+        try:
+            outcome: Outcome = ray.get(call)
+        except ray.exceptions.RayTaskError as error:
+            lost = isinstance(error.cause, ray.exceptions.ObjectLostError)
+            if not lost:
+                memory = isinstance(error.cause, MemoryError)
+                return Failed(candidate, "out of memory" if memory else "error", last_line(error))
+            self._references.clear()  # what lay on a machine that has gone is put into the store again
+            death = self._team.death(member, error.cause)
+        except ray.exceptions.RayError as error:
+            death = self._team.death(member, error, hung_for=shift.hung.pop(call, None))
+            self._team.lose(member)
+            self._team.grow(len(shift.waiting) + 1)
+        else:
+            if isinstance(outcome, Trained) and member.about is not None:
+                self._rates = self._rates.after(member.about.kind, outcome.cost)
+            return outcome
+        shift.deaths.setdefault(index, []).append(death)
+        return verdict(candidate, shift.deaths[index])
+
+    def _fill(self, shift: "_Shift", supply: Supply) -> None:
         """Let workers that have no child to train compute activations for those who have, until all are kept."""
-        for slot in idle:
-            item = filling.next(running) if slot not in filling.calls.values() and not self._cache.off else None
+        filling = shift.filling
+        if self._cache.off or not shift.running:
+            return
+        running = [shift.work[index] for index, _ in shift.running.values()]
+        for member in shift.idle(self._team.present):
+            item = filling.next(running) if member not in filling.calls.values() else None
             if item is not None:
-                call = self._actors[slot].fill.remote(self._parcel(item, supply))
-                filling.calls[call] = slot
+                call = member.actor.fill.remote(self._parcel(item, supply))
+                filling.calls[call] = member
                 filling.prefixes[call] = item.prefix
 
     def _filled(self, filling: "_Filling", call: Any) -> None:
-        slot, prefix = filling.calls.pop(call), filling.prefixes.pop(call)
+        member, prefix = filling.calls.pop(call), filling.prefixes.pop(call)
         try:
             computed = ray.get(call)
-        except RayTaskError:
+        except ray.exceptions.RayTaskError:
             computed = 0  # the child that needs it meets the error itself
-        except RayError:
+        except ray.exceptions.RayError:
             computed = 0
-            self._replace(slot)
+            self._team.lose(member)
+            self._team.grow(1)
         if computed == 0:
             filling.complete.add(prefix)
 
     def _pass_on_notices(self) -> None:
-        for actor in self._actors:
-            with suppress(RayError):
-                for text in ray.get(actor.notices.remote()):
+        calls = [aside(member.actor.notices) for member in self._team.present]
+        for call in ended(calls, timeout=LOOK_SECONDS, every=True):
+            with suppress(ray.exceptions.RayError):
+                for text in ray.get(call):
                     self._told(text)
-
-    def _result(self, reference: Any, slot: int, work: Work, attempt: int) -> Outcome | None:
-        """The outcome of a call, or None when its worker died and the child deserves another."""
-        candidate = work.candidate.id
-        try:
-            return ray.get(reference)
-        except RayTaskError as error:
-            return Failed(candidate, "error", last_line(error))
-        except RayError as error:
-            self._replace(slot)
-            if attempt < ATTEMPTS:
-                return None
-            memory = "memory" in type(error).__name__.lower()
-            kind = "out of memory" if memory else "worker lost"
-            return Failed(candidate, kind, f"its worker died {attempt} times: {last_line(error)}")
-
-    def _replace(self, slot: int) -> None:
-        ray.kill(self._actors[slot])
-        self._actors[slot] = self._actor(self._cores[slot])
 
     def _parcel(self, work: Work, supply: Supply, ahead: Work | None = None) -> Parcel:
         return Parcel(
@@ -252,27 +236,37 @@ class RayEvaluator:
 
     def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
         """Counted by every worker, for all of them will need JAX and these counts; the first one's answer is taken."""
-        for actor in self._actors[1:]:
-            actor.flops.remote(chains)
-        return self._asked(lambda actor: actor.flops.remote(chains))
+        return self._asked(lambda actor: actor.flops.remote(chains), everybody=True)
 
-    def _asked(self, call: Callable[[Any], Any]) -> Any:
-        """What the first worker answers to a call, or the one in its place when it dies."""
-        for attempt in range(ATTEMPTS):
+    def _asked(self, call: Callable[[Any], Any], *, everybody: bool = False) -> Any:
+        """What the first worker answers to a call, or another one when it dies, hangs or goes away.
+
+        `everybody` does it; the others' answers are not waited for.
+        """
+        deaths: list[Death] = []
+        while True:
+            self._team.call_roll()
+            member = self._team.await_one()
+            for other in self._team.members if everybody else ():
+                if other is not member:
+                    call(other.actor)
             try:
-                return ray.get(call(self._actors[0]))
-            except ActorDiedError:
-                self._replace(0)
-                if attempt + 1 == ATTEMPTS:
+                return ray.get(call(member.actor), timeout=max(LEAST_PATIENCE, self._hearts.asked or 0.0))
+            except ray.exceptions.RayTaskError:
+                raise
+            except (
+                ray.exceptions.RayActorError,
+                ray.exceptions.GetTimeoutError,
+                ray.exceptions.NodeDiedError,
+            ) as error:
+                deaths.append(self._team.death(member, error))
+                self._team.lose(member)
+                self._team.grow(1)
+                if verdict("", deaths) is not None:
                     raise
-        raise AssertionError
 
     def close(self) -> None:
-        with suppress(RayError):
-            ray.get([actor.close.remote() for actor in self._actors], timeout=CLOSE_SECONDS)
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors = []
+        self._team.close()
         self._references = {}
         if self._owns_ray:
             ray.shutdown()
@@ -285,7 +279,7 @@ class _Filling:
     """Calls of a generation that compute activations ahead: the worker and the prefix of each, and what is complete."""
 
     work: Sequence[Work]
-    calls: dict[Any, int] = field(default_factory=dict[Any, int])
+    calls: dict[Any, Member] = field(default_factory=dict[Any, Member])
     prefixes: dict[Any, tuple[str, ...]] = field(default_factory=dict[Any, tuple[str, ...]])
     complete: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
 
@@ -295,9 +289,19 @@ class _Filling:
         return next((item for item in (*running, *self.work) if item.prefix and item.prefix not in busy), None)
 
 
-def pinned_cores(workers: int) -> list[int | None]:
-    """A core for each worker when there are enough, else no pinning."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [None] * workers
-    cores = sorted(os.sched_getaffinity(0))
-    return [*cores[:workers]] if workers <= len(cores) else [None] * workers
+class _Shift:
+    """One call of `train`: who waits, by index in `work`, and what runs where; what has died under whom, and hung."""
+
+    def __init__(self, work: Sequence[Work], waiting: deque[int]) -> None:
+        self.work, self.waiting = work, waiting
+        self.running: dict[Any, tuple[int, Member]] = {}
+        self.deaths: dict[int, list[Death]] = {}
+        self.hung: dict[Any, float] = {}
+        self.filling = _Filling(work)
+
+    def idle(self, present: Collection[Member]) -> list[Member]:
+        """Those who are there and train no child."""
+        if len(self.running) >= len(present):
+            return []
+        busy = {member for _, member in self.running.values()}
+        return [member for member in present if member not in busy]

@@ -11,9 +11,10 @@ from mutant.assignment import Assignment
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.pipeline import Hand, StageLost
+from mutant.search.deaths import ATTEMPTS
 from mutant.search.evaluator import InProcessEvaluator
-from mutant.search.ray_evaluator import ATTEMPTS, pinned_cores, ray
-from mutant.search.ray_start import start
+from mutant.search.ray_start import ray, start
+from mutant.search.ray_team import pinned_cores
 from mutant.stage import Setup
 
 

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray as ray_package
@@ -37,6 +38,17 @@ def start(cpus: int, address: str | None, **options: Any) -> Watchdog | None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Cannot join the Ray cluster at {address}: {last_line(error)}") from error
     return None
+
+
+def ended(calls: Iterable[Any], *, timeout: float | None = 0.0, every: bool = False) -> list[Any]:
+    """The first of these calls that has ended, or `every` one that has, after at most `timeout` seconds."""
+    asked = [*calls]
+    return ray.wait(asked, num_returns=len(asked) if every else 1, timeout=timeout)[0] if asked else []
+
+
+def machines() -> dict[str, Mapping[str, float]]:
+    """The resources of the cluster's machines that are alive, by the name that Ray has for each."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def last_line(error: BaseException) -> str:

@@ -18,25 +18,26 @@ MOST_WORKERS = 4_096
 
 @dataclass(frozen=True)
 class Crew:
-    """A number of workers and why."""
+    """A number of workers and why; None: as many as a cluster has free cores, while there is work for them."""
 
-    workers: int
+    workers: int | None
     reason: str
 
 
 def choose_workers(asked: str | int, predicted_flops: float, *, address: str | None = None) -> Crew:
     """`auto` or a number: 1 trains in this process, more train on Ray with a core each.
 
-    `auto` takes a worker per core when that saves more time than Ray takes to start.
+    `auto` takes a worker per core when that saves more time than Ray takes to start; on a cluster, one per free core
+    of the cluster as it grows and shrinks.
     """
     text = str(asked)
     if text != "auto":
         if not (text.isascii() and text.isdigit() and len(text) < 10) or not 1 <= int(text) <= MOST_WORKERS:
             raise UserError(f"--workers must be 'auto' or a number from 1 to {MOST_WORKERS}, not {text!r}.")
         return Crew(int(text), "as asked")
-    n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND
     if address is not None:
-        return Crew(n_cores, f"on the cluster at {address}")
+        return Crew(None, f"one for each free core of the cluster at {address}")
+    n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND
     saved = seconds - (seconds / n_cores + RAY_START_SECONDS)
     if not ray_is_installed():
         return Crew(1, "in this process: Ray is not installed (the extra 'ray')")
@@ -53,11 +54,13 @@ def start_evaluator(
     home: str | None = None,
     told: Callable[[str], None] = lambda text: None,
     pipeline: bool = False,
+    patience: float | None = None,
 ) -> Evaluator:
     """The evaluator for a crew; Ray is imported only for more than one worker or a cluster.
 
     `pipeline`: the workers share the groups of one child, instead of having a child each.
-    `cache` and `home`: how much of activations each host keeps, and the name of its directory for them.
+    `cache` and `home`: how much of activations each host keeps, and the name of its directory for them. `patience`:
+    seconds without progress after which a worker on Ray is taken to hang; None: `heartbeat.patience`.
     """
     if crew.workers == 1 and address is None:
         return InProcessEvaluator(cache, home, told)
@@ -66,10 +69,10 @@ def start_evaluator(
     if pipeline:
         from mutant.search.ray_stages import PipelineEvaluator
 
-        return PipelineEvaluator(crew.workers, address=address, cache=cache, home=home, told=told)
+        return PipelineEvaluator(crew.workers or cores(), address=address, cache=cache, home=home, told=told)
     from mutant.search.ray_evaluator import RayEvaluator
 
-    return RayEvaluator(crew.workers, address=address, cache=cache, home=home, told=told)
+    return RayEvaluator(crew.workers, address=address, cache=cache, home=home, told=told, patience=patience)
 
 
 def cores() -> int:

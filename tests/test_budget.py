@@ -10,7 +10,7 @@ from growing import SMALL, grown, meaning, resumed, small_store, small_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutant.search.budget import Budget, Spent, Unit, allowance, fitting, parse_budget, run_budget
+from mutant.search.budget import Budget, Spent, Unit, allowance, fitting, parse_budget, parse_time, run_budget
 from mutant.search.config import RunConfig, Settings, settings_from
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, configure, working
@@ -210,3 +210,15 @@ def test_a_stored_budget_that_makes_no_sense_is_told(tmp_path: FilePath) -> None
     for nonsense in ({"amount": -1, "unit": "children"}, {"amount": 1, "unit": "apples"}, {"unit": "flops"}, 7):
         with pytest.raises(UserError, match="budget of a run cannot be read"):
             RunConfig.from_dict({**config, "budget": nonsense})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("10m", 600.0), ("2h30m", 9000.0), ("600", 600.0)])
+def test_a_time_is_written_like_a_budget_of_wall_time(text: str, seconds: float) -> None:
+    assert parse_time(text, option="--patience") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "0", "40children", "500TF", "300ds", "nan", "inf"])
+def test_what_is_no_time_is_refused_by_the_options_name(text: str) -> None:
+    with pytest.raises(UserError, match=r"--patience '.*' is no time\.") as refusal:
+        parse_time(text, option="--patience")
+    assert "10m" in (refusal.value.hint or "")

@@ -14,7 +14,7 @@ import pytest
 ORDER = ("tasks", "mutant", "storage", "search", "serving", "cli")
 APART = {("serving", "search")}
 ONE_PLACE = {
-    "ray": {"search/ray_evaluator.py", "search/ray_start.py", "cli/replicas.py"},
+    "ray": {"search/ray_start.py", "cli/replicas.py"},
     "tensorflow_datasets": {"tasks/sources/tfds.py"},
     "obstore": {"storage/blobs/objects.py"},
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import ray.cloudpickle
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from shelves import Shelf, works
 from tiny import CLASSES, stripes, world
 
 from mutant import backend
@@ -38,32 +39,6 @@ def evaluator():
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     return small_tasks(tmp_path_factory.mktemp("data"))
-
-
-class Shelf:
-    """A supply from plain dictionaries."""
-
-    def __init__(self, here, data):
-        self.here, self.data = here, data
-
-    def component(self, digest):
-        return self.here.components[digest]
-
-    def trace(self, digest):
-        return self.here.traces[digest]
-
-    def dataset(self, task, image_size):
-        return self.data
-
-
-def works(here, edits, task="stripes"):
-    return [
-        Work(a.candidate, a.blueprint, a.training)
-        for a in (
-            here.assignment(here.root, [*edit, NewHead(CLASSES)], task=task, seed=i, training=Training(32, 1, 16))
-            for i, edit in enumerate(edits)
-        )
-    ]
 
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests' folder
