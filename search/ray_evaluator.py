@@ -74,45 +74,45 @@ class RayEvaluator:
         return [about.pid for about in self.abouts.values()]
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        shift = _Shift(work, deque(trie_order(work)))
+        shift = _Shift(work, deque((index, work[index]) for index in trie_order(work)))
         self._keep_references_of(work)
         self._hearts.clear()
         self._team.call_roll()
         while shift.waiting or shift.running:
-            for index, member in self._dealt(shift):
+            for index, item, member in self._dealt(shift):
                 begun(index, f"worker {member.slot}")
                 try:
-                    parcel = self._parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
+                    parcel = self._parcel(item, supply, shift.waiting[0][1] if shift.waiting else None)
                 except MemoryError as error:
-                    yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
+                    yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
                     continue
                 call = member.actor.train.remote(parcel)
-                shift.running[call] = index, member
-                self._hearts.begin(call, self._seconds(work[index], member))
+                shift.running[call] = index, item, member
+                self._hearts.begin(call, self._seconds(item, member))
             self._fill(shift, supply)
             call = self._next(shift)
             if call is None:
                 continue
-            index, member = shift.running.pop(call)
+            index, item, member = shift.running.pop(call)
             self._hearts.end(call)
-            outcome = self._result(call, work[index], member, shift, index)
+            outcome = self._result(call, item, member, shift)
             if outcome is None:
-                shift.waiting.appendleft(index)
+                shift.waiting.appendleft((index, item))
             else:
                 yield index, outcome
         self._pass_on_notices()
 
-    def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:
+    def _dealt(self, shift: "_Shift") -> list[tuple[int, Work, Member]]:
         """Children that begin now and their workers; taken from those that wait."""
         idle = shift.idle(self._team.present)
         if not shift.waiting or not idle:
             return []
         rates = {member: self._rates.of(about.kind) for member, about in self._team.present.items()}
-        costs = [shift.work[index].flops for index in shift.waiting]
+        costs = [item.flops for _, item in shift.waiting]
         found = deal(costs, {place: rates[member] for place, member in enumerate(idle)}, [*rates.values()])
-        dealt = [(shift.waiting[place], idle[who]) for place, who in found]
-        for index, _ in dealt:
-            shift.waiting.remove(index)
+        dealt = [(*shift.waiting[place], idle[who]) for place, who in found]
+        for place in sorted((place for place, _ in found), reverse=True):
+            del shift.waiting[place]
         return dealt
 
     def _next(self, shift: "_Shift") -> Any | None:
@@ -136,13 +136,13 @@ class RayEvaluator:
         if now - self._looked < self._pause:
             return
         passed, self._looked = min(now - self._looked, 2 * self._pause), now
-        calls = {member: call for call, (_, member) in shift.running.items()}
+        calls = {member: call for call, (_, _, member) in shift.running.items()}
         for member, count in self._team.heard(calls.keys()).items():
             if member in calls:
                 self._hearts.hear(calls[member], count)
         for call, silent in self._hearts.look(passed):
             shift.hung[call] = silent
-            self._team.lose(shift.running[call][1])
+            self._team.lose(shift.running[call][2])
         self._team.look(len(shift.waiting))
 
     def _arrived(self, call: Any) -> None:
@@ -155,7 +155,7 @@ class RayEvaluator:
         kind = member.about.kind if member.about is not None else ""
         return max(work.seconds, work.flops / self._rates.of(kind))
 
-    def _result(self, call: Any, work: Work, member: Member, shift: "_Shift", index: int) -> Outcome | None:
+    def _result(self, call: Any, work: Work, member: Member, shift: "_Shift") -> Outcome | None:
         """The outcome of a call that has ended, or None when the child deserves another."""
         candidate = work.candidate.id
         try:
@@ -175,15 +175,15 @@ class RayEvaluator:
             if isinstance(outcome, Trained) and member.about is not None:
                 self._rates = self._rates.after(member.about.kind, outcome.cost)
             return outcome
-        shift.deaths.setdefault(index, []).append(death)
-        return verdict(candidate, shift.deaths[index])
+        shift.deaths.setdefault(candidate, []).append(death)
+        return verdict(candidate, shift.deaths[candidate])
 
     def _fill(self, shift: "_Shift", supply: Supply) -> None:
         """Let workers that have no child to train compute activations for those who have, until all are kept."""
         filling = shift.filling
         if self._cache.off or not shift.running:
             return
-        running = [shift.work[index] for index, _ in shift.running.values()]
+        running = [item for _, item, _ in shift.running.values()]
         for member in shift.idle(self._team.present):
             item = filling.next(running) if member not in filling.calls.values() else None
             if item is not None:
@@ -290,12 +290,12 @@ class _Filling:
 
 
 class _Shift:
-    """One call of `train`: who waits, by index in `work`, and what runs where; what has died under whom, and hung."""
+    """One call of `train`: who waits, by index, and what runs where; what has died under whom, and what hung."""
 
-    def __init__(self, work: Sequence[Work], waiting: deque[int]) -> None:
-        self.work, self.waiting = work, waiting
-        self.running: dict[Any, tuple[int, Member]] = {}
-        self.deaths: dict[int, list[Death]] = {}
+    def __init__(self, work: Sequence[Work], waiting: deque[tuple[int, Work]]) -> None:
+        self.waiting = waiting
+        self.running: dict[Any, tuple[int, Work, Member]] = {}
+        self.deaths: dict[str, list[Death]] = {}
         self.hung: dict[Any, float] = {}
         self.filling = _Filling(work)
 
@@ -303,5 +303,5 @@ class _Shift:
         """Those who are there and train no child."""
         if len(self.running) >= len(present):
             return []
-        busy = {member for _, member in self.running.values()}
+        busy = {member for _, _, member in self.running.values()}
         return [member for member in present if member not in busy]

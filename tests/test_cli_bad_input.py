@@ -131,6 +131,7 @@ def test_a_name_that_is_taken_or_shared_or_wrong(small: Path, tmp_path: Path) ->
         (["--budget", "٣s"], ["'٣s'", "90s"]),
         (["--mutation-probability", "0.4"], ["mutation_probability", "0.3"]),
         (["--budget", "soon"], ["'soon'", "90s"]),
+        (["--patience", "40children"], ["--patience '40children'", "10m"]),
         (["--cache-memory", "much"], ["--cache-memory", "'much'", "512MiB"]),
         (["--cache-disk", "-1"], ["--cache-disk", "'-1'", "512MiB"]),
         (["--cache-disk", "9999999TiB"], ["--cache-disk", "'9999999TiB'", "512MiB"]),

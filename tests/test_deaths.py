@@ -1,5 +1,7 @@
 """Whose fault a worker's death was, who hangs, and who gets which child: the rules alone, without a worker."""
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from mutant.search.deaths import ATTEMPTS, PREEMPTIONS, Death, verdict
 from mutant.search.heartbeat import CHILDREN, LEAST_PATIENCE, PAUSES, Heartbeats, patience, period
 from mutant.search.kinds import ALIKE, Rates, deal
 from mutant.search.ray_worker import ACCELERATOR_FLOPS, kind_of
+from mutant.search.workers import choose_workers, start_evaluator
 
 LOST, AWAY = Death("worker lost", "killed"), Death("preempted", "the node has died")
 
@@ -184,10 +187,20 @@ def test_rays_words_for_an_end_are_told_apart():
         (away, False, "preempted"),
         (NodeDiedError("gone"), False, "preempted"),
         (ActorUnavailableError("no answer", None), False, "preempted"),
-        (ObjectLostError("ab", "", ""), False, "preempted"),
-        (OwnerDiedError("ab", "", ""), False, "preempted"),
+        (ObjectLostError("ab", b"", ""), False, "preempted"),
+        (OwnerDiedError("ab", b"", ""), False, "preempted"),
         (OutOfMemoryError("1 worker(s) were killed"), False, "out of memory"),
         (OutOfMemoryError("1 worker(s) were killed"), True, "out of memory"),
     ]
     for error, gone, cause in ends:
         assert death_of(error, gone=gone).cause == cause, error
+
+
+def test_on_a_cluster_auto_follows_its_cores_and_a_number_is_the_most(monkeypatch):
+    auto, three = (choose_workers(asked, 0.0, address="head:6379") for asked in ("auto", 3))
+    assert (auto.workers, three.workers) == (None, 3)
+    assert "head:6379" in auto.reason
+    monkeypatch.setattr("mutant.search.ray_evaluator.RayEvaluator", lambda workers, **told: (workers, told))
+    for crew in (auto, three):
+        workers, told = cast("Any", start_evaluator(crew, address="head:6379", patience=30.0))
+        assert (workers, told["address"], told["patience"]) == (crew.workers, "head:6379", 30.0)

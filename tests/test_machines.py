@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray.cloudpickle
-from clusters import Cluster, cluster
 from growing import grown, meaning, small_store, small_tasks
+from several import Cluster, cluster
 from shelves import Shelf, works
 from tiny import stripes, world
 
