@@ -22,6 +22,7 @@ from mutant.cli import (
     keeping,
     listing,
     quickstart,
+    replaying,
     reporting,
     serving,
     system,
@@ -84,6 +85,7 @@ for group in (
     reporting,
     serving,
     answering,
+    replaying,
     giving,
     keeping,
 ):

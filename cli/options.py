@@ -140,6 +140,16 @@ class SettingOptions:
         None
     )
 
+    asynchronous: Annotated[
+        bool | None,
+        typer.Option(
+            "--async/--no-async",
+            show_default=False,
+            rich_help_panel=_SETTINGS,
+            help="Draw a child whenever a worker is free, and wait for no generation (--no-async).",
+        ),
+    ] = None
+
     def settings(self) -> "Settings":
         """These options over the file's settings, every value checked."""
         from mutant.search.config import Settings, check, read_settings

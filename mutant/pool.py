@@ -37,6 +37,23 @@ class Pool:
         """Digest of which paths are in it: what a generation was drawn against."""
         return hashlib.sha256("\n".join([self.root.id, *(path.id for path in self.paths)]).encode()).hexdigest()
 
+    def with_best(self, path: Path, place: int) -> "Pool":
+        """The pool with another best path of a task, of which it has one or none: that at `place`, or before it.
+
+        Users of components are carried over, since counting them again takes longer with every task.
+        """
+        old = self.paths[place] if place < len(self.paths) and self.paths[place].task == path.task else None
+        pool = Pool(self.root, (*self.paths[:place], path, *self.paths[place + (old is not None) :]))
+        users, task = dict(self.users), path.task or ""
+        for part in old.parts if old else ():
+            users[part.digest] = users[part.digest] - {task}
+            if not users[part.digest]:
+                del users[part.digest]
+        for part in path.parts:
+            users[part.digest] = users.get(part.digest, frozenset()) | {task}
+        pool.__dict__["users"] = users  # where `cached_property` keeps it
+        return pool
+
     def with_paths(self, paths: Iterable[Path]) -> "Pool":
         return Pool(self.root, (*self.paths, *paths))
 

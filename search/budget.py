@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import fsum, isfinite
 from typing import Any, Literal, cast, get_args
 
+from mutant.outcome import Cost
 from mutant.storage.records import CandidateRecord
 from mutant.tasks.errors import UserError, nearest, printable
 
@@ -72,7 +73,12 @@ class Spent:
     @staticmethod
     def on(records: Iterable[CandidateRecord]) -> "Spent":
         """What the children with an outcome took. A sum that does not depend on the order of the records."""
-        costs = [record.cost for record in records if not record.is_open]
+        return Spent.of(record.cost for record in records if not record.is_open)
+
+    @staticmethod
+    def of(children: Iterable[Cost]) -> "Spent":
+        """What children with these costs took, in whatever order they are."""
+        costs = list(children)
         return Spent(
             len(costs),
             fsum(cost.flops for cost in costs),

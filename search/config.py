@@ -26,7 +26,8 @@ class RunConfig:
     penalties that a resumed run was given, each with the first segment that has them; `budget` what all children of
     the run may take; `halving` the eta of the early stopping of hopeless children (None: off); in each `deep_every`-th
     generation from the second on the first child trains the best path's top `deep_blocks` blocks (0: in none);
-    `strategy` what the
+    `asynchronous`: children are drawn one by one when a worker is free (`mutant.search.asynchronous`), not by
+    generations; `strategy` what the
     children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`).
     """
 
@@ -49,6 +50,7 @@ class RunConfig:
     strategy: str = EVOLUTION
     deep_every: int = 0
     deep_blocks: int = 8
+    asynchronous: bool = False
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -116,6 +118,7 @@ class Settings:
     groups: int | None = None
     deep_every: int | None = None
     deep_blocks: int | None = None
+    asynchronous: bool | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -193,7 +196,7 @@ def _value(key: str, value: Any, where: str) -> Any:
                 hint=f"Nearest: {close!r}." if close else None,
             )
         return value
-    if key == "cross_task":
+    if key in ("cross_task", "asynchronous"):
         if not isinstance(value, bool):
             raise UserError(f"{key} in {where} must be true or false, not {value!r}.")
         return value
@@ -267,6 +270,7 @@ def run_config(
         strategy=checked.strategy or EVOLUTION,
         deep_every=preset.deep_every if checked.deep_every is None else checked.deep_every,
         deep_blocks=checked.deep_blocks or preset.deep_blocks,
+        asynchronous=bool(checked.asynchronous),
     )
 
 
@@ -295,6 +299,7 @@ def settings_of(config: RunConfig) -> Settings:
         halving=config.halving or 0,
         deep_every=config.deep_every,
         deep_blocks=config.deep_blocks,
+        asynchronous=config.asynchronous,
         budget=None if config.budget is None else config.budget.text,
         strategy=config.strategy,
         probability=rules.probability,

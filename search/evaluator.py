@@ -1,5 +1,6 @@
 """Evaluators: who trains the candidates. The protocol, what they draw on, and the one that works in this process."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -64,6 +65,7 @@ class Work:
         return self.candidate.task, self.blueprint.hyperparameters.image_size
 
 
+HERE = "this process"
 Chain = tuple[tuple[Spec, ...], int]
 """The components of a path by their specs, bottom first, and the image size in pixels."""
 Flops = tuple[float, ...]
@@ -85,6 +87,43 @@ class Supply(Protocol):
     def dataset(self, task: str, image_size: int) -> Dataset: ...
 
 
+class Source(Protocol):
+    """Where an evaluator gets candidates from, one whenever a worker is free."""
+
+    def take(self, worker: str) -> tuple[int, Work] | None:
+        """The next one for a worker that is free, with its index; None: there is none now.
+
+        An evaluator asks again after every outcome, and is done when there is none and nothing is being trained.
+        """
+        ...
+
+    def ahead(self) -> Work | None:
+        """Who is to be taken next, where that is known."""
+        ...
+
+    @property
+    def around(self) -> Sequence[Work]:
+        """The generation that is being trained: what is shared among them is worth keeping."""
+        ...
+
+
+class Listed:
+    """A generation of candidates as a source, in the order of the trie of their prefixes."""
+
+    def __init__(self, work: Sequence[Work]) -> None:
+        self.around = work
+        self._waiting = deque(trie_order(work))
+
+    def take(self, worker: str) -> tuple[int, Work] | None:
+        if not self._waiting:
+            return None
+        index = self._waiting.popleft()
+        return index, self.around[index]
+
+    def ahead(self) -> Work | None:
+        return self.around[self._waiting[0]] if self._waiting else None
+
+
 def trie_order(work: Sequence[Work]) -> tuple[int, ...]:
     """Indices of `work`, the same data together and then as in the trie of prefixes: the shallow one first."""
     return tuple(sorted(range(len(work)), key=lambda index: (work[index].dataset, work[index].prefix, index)))
@@ -95,6 +134,11 @@ class Evaluator(Protocol):
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         """(index in `work`, outcome) of every candidate, as they finish; `begun` hears when each is begun."""
+        ...
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        """The same for candidates that are not known before: the next one is asked for when a worker is free, and after
+        the outcome before was taken."""
         ...
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
@@ -128,10 +172,12 @@ class InProcessEvaluator:
         self.cache = ActivationCache(cache, None if home is None else home_of(home), told)
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        order = trie_order(work)
-        for place, index in enumerate(order):
-            item = work[index]
-            begun(index, "this process")
+        return self.train_from(Listed(work), supply, begun)
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        while (taken := source.take(HERE)) is not None:
+            index, item = taken
+            begun(index, HERE)
             try:
                 components = {digest: supply.component(digest) for digest in item.digests}
                 traces = {digest: supply.trace(digest) for digest in item.traces}
@@ -139,9 +185,9 @@ class InProcessEvaluator:
             except MemoryError as error:
                 yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
                 continue
-            for after in (work[later] for later in order[place + 1 : place + 2]):
-                if after.dataset == item.dataset:
-                    self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
+            after = source.ahead()
+            if after is not None and after.dataset == item.dataset:
+                self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
             yield index, self._trained(item.assignment(components, traces), dataset)
 
     def _trained(self, assignment: Assignment, dataset: Dataset) -> Outcome:

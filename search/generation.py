@@ -14,8 +14,7 @@ from mutant.position import Position
 from mutant.reproduction import DataDraw, deepened, draw_data_hyperparameters, mutate, unmutated
 from mutant.search.config import RunConfig
 from mutant.search.independent import independent_child
-from mutant.search.retention import best_path
-from mutant.search.sampling import other_parents, sample_parent
+from mutant.search.sampling import Parents
 from mutant.search.strategies import Strategy, parse_strategy
 
 LADDER = (3, 0, 1, 5)
@@ -36,6 +35,64 @@ class Child:
     blueprint: Blueprint
 
 
+@dataclass(frozen=True)
+class Breeding:
+    """What the children of a segment are drawn with. `start`: the possible parents when the segment began."""
+
+    config: RunConfig
+    lineage: Lineage
+    start: Parents
+    classes: int
+
+    def data(self, first: Path, position: Position) -> DataDraw:
+        """The data hyperparameters that a generation shares, from its first child's parent (arXiv 2205.12755)."""
+        rng = position.at(generation=position.generation).generator("data hyperparameters")
+        return draw_data_hyperparameters(first, self.config.rules, rng)
+
+    def child(
+        self, parents: Parents, here: Position, nth: int, given: Mapping[str, int], data: DataDraw | None
+    ) -> tuple[Child, DataDraw | None]:
+        """The child at a position, the `nth` of its segment from 0, and the data hyperparameters of its generation.
+
+        `given` counts the children that each path gave before in this segment; `data` is None for a generation's first.
+        """
+        config, strategy = self.config, parse_strategy(self.config.strategy)
+        if not strategy.evolves:
+            return _independent(parents.root, strategy, config, here, nth, self.classes), data
+        first = _first_child(parents if here.generation else self.start, config, nth)
+        deep = None if here.child else _deep_parent(parents, config, here)
+        parent = (first and first.parent) or deep or parents.sample(given, here.generator("parent"))
+        data = data or self.data(parent, here)
+        ancestry = self.lineage.ancestors(parent.id)
+        started = _started(parent, config)
+        task, classes, rules = here.task, self.classes, config.rules
+        mutations: tuple[Mutation, ...]
+        if first is not None:
+            mutations = unmutated(ancestry, task=task, classes=classes, rules=rules, dropped=first.dropped)
+        elif deep is not None:
+            mutations = deepened(ancestry, task=task, classes=classes, rules=rules, blocks=config.deep_blocks)
+        else:
+            line, rng = [started, *ancestry[1:]], here.generator("mutations")
+            mutations = mutate(line, task=task, classes=classes, rules=rules, rng=rng, data=data)
+        mutations = (*_starting_edits(parent, started, mutations), *mutations)
+        candidate = Candidate(task, parent.id, mutations, here.derive("candidate"))
+        return Child(candidate, blueprint(ancestry, mutations)), data
+
+    def generation(
+        self, parents: Parents, position: Position, *, size: int, given: Mapping[str, int]
+    ) -> tuple[Child, ...]:
+        """The `size` children of the generation at `position`, all drawn from the same `parents`."""
+        counts, earlier = Counter(given), sum(given.values())
+        children: list[Child] = []
+        data: DataDraw | None = None
+        for index in range(size):
+            here = position.at(generation=position.generation, child=index)
+            child, data = self.child(parents, here, earlier + index, counts, data)
+            counts[child.candidate.parent] += 1
+            children.append(child)
+        return tuple(children)
+
+
 def plan_generation(
     pool: Pool,
     lineage: Lineage,
@@ -48,60 +105,13 @@ def plan_generation(
 ) -> tuple[Child, ...]:
     """The `size` children of the generation at `position`, drawn against `pool`.
 
-    `given` counts the children that each path already gave in this segment. The data hyperparameters are drawn once,
-    from the first child's parent, and shared by the generation (arXiv 2205.12755).
+    `given` counts the children that each path already gave in this segment.
     """
-    strategy, earlier = parse_strategy(config.strategy), sum(given.values())
-    if not strategy.evolves:
-        places = [(position.at(generation=position.generation, child=i), earlier + i) for i in range(size)]
-        return tuple(_independent(pool.root, strategy, config, place, nth, classes) for place, nth in places)
-    counts = Counter(given)
-    children: list[Child] = []
-    lines: dict[str, Sequence[Path]] = {}
-    data: DataDraw | None = None
-    for index in range(size):
-        here = position.at(generation=position.generation, child=index)
-        first = _first_child(pool, config, position.task, earlier + index)
-        deep = None if index else _deep_parent(pool, config, position)
-        parent = (
-            (first and first.parent)
-            or deep
-            or sample_parent(
-                pool, position.task, counts, config.scale, here.generator("parent"), cross_task=config.cross_task
-            )
-        )
-        counts[parent.id] += 1
-        if data is None:
-            data = draw_data_hyperparameters(parent, config.rules, position.generator("data hyperparameters"))
-        if parent.id not in lines:
-            lines[parent.id] = lineage.ancestors(parent.id)
-        ancestry = lines[parent.id]
-        started = _started(parent, config)
-        mutations: tuple[Mutation, ...]
-        if first is not None:
-            mutations = unmutated(
-                ancestry, task=position.task, classes=classes, rules=config.rules, dropped=first.dropped
-            )
-        elif deep is not None:
-            mutations = deepened(
-                ancestry, task=position.task, classes=classes, rules=config.rules, blocks=config.deep_blocks
-            )
-        else:
-            mutations = mutate(
-                [started, *ancestry[1:]],
-                task=position.task,
-                classes=classes,
-                rules=config.rules,
-                rng=here.generator("mutations"),
-                data=data,
-            )
-        mutations = (*_starting_edits(parent, started, mutations), *mutations)
-        candidate = Candidate(position.task, parent.id, mutations, here.derive("candidate"))
-        children.append(Child(candidate, blueprint(ancestry, mutations)))
-    return tuple(children)
+    parents = Parents.of(pool, position.task, config.scale, cross_task=config.cross_task)
+    return Breeding(config, lineage, parents, classes).generation(parents, position, size=size, given=given)
 
 
-def _deep_parent(pool: Pool, config: RunConfig, position: Position) -> Path | None:
+def _deep_parent(parents: Parents, config: RunConfig, position: Position) -> Path | None:
     """The task's best path where a generation begins with a deep child of it, as the second does and every
     `deep_every`-th after that."""
     if (
@@ -110,7 +120,7 @@ def _deep_parent(pool: Pool, config: RunConfig, position: Position) -> Path | No
         or not position.generation
     ):
         return None
-    return best_path(pool.of_task(position.task), pool, config.scale)
+    return parents.best
 
 
 def _independent(root: Path, strategy: Strategy, config: RunConfig, place: Position, nth: int, classes: int) -> Child:
@@ -141,7 +151,7 @@ class _First:
     dropped: int = 0
 
 
-def _first_child(pool: Pool, config: RunConfig, task: str, nth: int) -> _First | None:
+def _first_child(parents: Parents, config: RunConfig, nth: int) -> _First | None:
     """The first children of a segment that are not sampled.
 
     muNet clones each other task's best path and the root, newest first. `each path and depth` takes these in turn with
@@ -150,15 +160,13 @@ def _first_child(pool: Pool, config: RunConfig, task: str, nth: int) -> _First |
     """
     if config.first_children == "sampled":
         return None
-    others = other_parents(pool, task) if config.cross_task else (pool.root,)
     if config.first_children == "each path unmutated":
-        seeds = [_First(path) for path in others]
-    elif pool.of_task(task):
-        seeds = []
-    else:
-        droppable = min(pool.root.depth - 1, pool.root.depth if config.rules.reach is None else config.rules.reach)
-        depths = [_First(pool.root, dropped) for dropped in LADDER if dropped <= droppable]
-        paths = [_First(path) for path in others if path.parent is not None]
-        turns = [first for pair in zip_longest(depths, paths) for first in pair if first is not None]
-        seeds = turns[: -(-config.children // 2)]
-    return seeds[nth] if nth < len(seeds) else None
+        return _First(parents.others[nth]) if nth < len(parents.others) else None
+    if parents.ranked or nth >= -(-config.children // 2):
+        return None
+    root = parents.root
+    droppable = min(root.depth - 1, root.depth if config.rules.reach is None else config.rules.reach)
+    depths = [_First(root, dropped) for dropped in LADDER if dropped <= droppable]
+    paths = [_First(path) for path in parents.others[: nth + 1] if path.parent is not None]
+    turns = [first for pair in zip_longest(depths, paths) for first in pair if first is not None]
+    return turns[nth] if nth < len(turns) else None

@@ -4,24 +4,29 @@ The run's budget is divided when a segment begins: it may spend an equal share, 
 those before it left. Only predicted costs and what is committed decide, never the moment at which something arrives.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mutant.position import Position
-from mutant.search.budget import Budget, Spent, allowance, fitting
+from mutant.search.budget import Budget, allowance, fitting
 from mutant.search.config import RunConfig
-from mutant.search.generation import plan_generation
+from mutant.search.generation import Breeding, Child, plan_generation
+from mutant.search.ledger import Ledger
+from mutant.search.memory import Memory
 from mutant.search.population import Population
-from mutant.search.prediction import Prediction, Sizes, predict_children, rate, rough_count
+from mutant.search.prediction import Prediction, Sizes, predict_children, rough_count
 from mutant.search.setup import Search
-from mutant.storage.records import CandidateRecord, Planned, Segment
+from mutant.storage.records import Planned, Segment
 from mutant.storage.store import Store
 
 SAMPLE = 32
 """Children that are drawn, at most, to guess what a run will cost."""
 
 
-def plan(search: Search, segment: Segment, generation: int, population: Population) -> tuple[Planned, ...]:
+def plan(
+    search: Search, segment: Segment, generation: int, population: Population, memory: Memory
+) -> tuple[Planned, ...]:
     """The children of a segment's next generation; none when the budget has room for none.
 
     A segment's first generation has at least one child, so that every task ends with a path. A deep child that the
@@ -29,69 +34,68 @@ def plan(search: Search, segment: Segment, generation: int, population: Populati
     """
     config, store = search.config, search.store
     task = store.task(segment.task)
-    children = plan_generation(
-        population.pool,
-        store,
-        config,
+    breeding = Breeding(config, memory.lines, population.parents, len(task.class_names))
+    children = breeding.generation(
+        population.parents,
         Position(config.seed, segment.task, segment.visit, generation),
-        classes=len(task.class_names),
         size=min(config.generation_size, config.children - population.children),
         given=population.given,
     )
     plans = [child.blueprint for child in children]
-    predicted = predict_children(plans, population.own, search.evaluator.flops, config.training, Sizes.of(task))
-    records = _records(search, segment)
-    number = _fitting(config.budget, predicted, records, segment, len(search.run.segments))
+    predicted = predict_children(plans, population.own, memory.count, config.training, Sizes.of(task))
+    room = room_for(search, segment, memory.ledger)
+    number = len(predicted) if room is None else fitting(charges(config.budget, predicted, memory.ledger), room)
     if generation and not number and config.deep_every:
-        return plan(replace(search, config=replace(config, deep_every=0)), segment, generation, population)
-    pace = rate(records)
+        shallow = replace(search, config=replace(config, deep_every=0))
+        return plan(shallow, segment, generation, population, memory)
+    version, pace = population.pool.version, memory.ledger.pace()
     return tuple(
-        Planned(
-            index,
-            child.candidate,
-            child.blueprint.hyperparameters,
-            dict(child.blueprint.probabilities),
-            pool_version=population.pool.version,
-            predicted_seconds=prediction.seconds(pace),
-            predicted_flops=prediction.flops,
-        )
+        planned(index, child, prediction, version, pace)
         for index, (child, prediction) in enumerate(zip(children, predicted, strict=True))
         if index < (number if generation else max(1, number))
     )
 
 
-def spent_by_run(search: Search, segment: Segment) -> Spent:
-    """What the run's children took up to now, in this segment and those before it."""
-    return Spent.on(_records(search, segment))
+def planned(
+    place: int, child: Child, prediction: Prediction, version: str, pace: float, known: int | None = None
+) -> Planned:
+    """The row of a child that was drawn from the pool's snapshot `version`, after `known` outcomes of its segment."""
+    return Planned(
+        place,
+        child.candidate,
+        child.blueprint.hyperparameters,
+        dict(child.blueprint.probabilities),
+        pool_version=version,
+        predicted_seconds=prediction.seconds(pace),
+        predicted_flops=prediction.flops,
+        known=known,
+    )
 
 
-def _records(search: Search, segment: Segment) -> list[CandidateRecord]:
-    """The candidates of the run up to this segment; later ones have none yet."""
-    return [record for s in search.run.segments[: segment.index + 1] for record in search.store.candidates(s.key)]
+def out_of_time(search: Search) -> bool:
+    """Whether the wall time of this call is spent."""
+    return search.deadline is not None and time.monotonic() > search.deadline
 
 
-def _fitting(
-    budget: Budget | None,
-    predicted: Sequence[Prediction],
-    records: Sequence[CandidateRecord],
-    segment: Segment,
-    segments: int,
-) -> int:
-    """How many of a generation's children the segment's share of the budget has room for."""
+def room_for(search: Search, segment: Segment, ledger: Ledger) -> float | None:
+    """What is left of the segment's share of the budget, in its unit; None without a budget."""
+    budget = search.config.budget
     if budget is None:
-        return len(predicted)
-    before = Spent.on(record for record in records if record.segment.index < segment.index)
-    here = Spent.on(record for record in records if record.segment.index == segment.index)
-    room = allowance(budget, before, segments - segment.index) - budget.spent(here)
-    match budget.unit:
+        return None
+    share = allowance(budget, ledger.before(segment.index), len(search.run.segments) - segment.index)
+    return share - budget.spent(ledger.within(segment.index))
+
+
+def charges(budget: Budget | None, predicted: Sequence[Prediction], ledger: Ledger) -> list[float]:
+    """What children are expected to take of the budget, in its unit."""
+    match budget.unit if budget else "children":
         case "children":
-            costs = [1.0] * len(predicted)
+            return [1.0] * len(predicted)
         case "flops":
-            costs = [prediction.flops for prediction in predicted]
+            return [prediction.flops for prediction in predicted]
         case _:
-            pace = rate(records, on_device=True)
-            costs = [prediction.seconds(pace) for prediction in predicted]
-    return fitting(costs, room)
+            pace = ledger.pace(on_device=True)
+            return [prediction.seconds(pace) for prediction in predicted]
 
 
 def expected_flops(store: Store, config: RunConfig, sizes: Mapping[str, Sizes]) -> float:

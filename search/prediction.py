@@ -9,7 +9,6 @@ from mutant.counting import examples_of, trained_flops
 from mutant.dataset import augmentation
 from mutant.path import Path, is_block
 from mutant.search.evaluator import Chain, Flops
-from mutant.storage.records import CandidateRecord
 from mutant.tasks.task import Task
 
 FLOPS_PER_SECOND = 20e9
@@ -75,17 +74,6 @@ def predict_children(
         )
         at_hand.add(prefix)
     return tuple(found)
-
-
-def rate(records: Iterable[CandidateRecord], *, on_device: bool = False) -> float:
-    """Counted FLOPs per second of the run's trained children so far (per device second: `on_device`), else a constant.
-
-    It depends on the machine, so that only guesses of seconds rest on it.
-    """
-    costs = [record.cost for record in records if record.state == "DONE"]
-    seconds = sum(cost.on_device if on_device else cost.seconds for cost in costs)
-    flops = sum(cost.flops for cost in costs)
-    return flops / seconds if flops > 0 and seconds > 0 else FLOPS_PER_SECOND
 
 
 def rough_count(root: Path) -> Count:

@@ -17,7 +17,7 @@ from mutant.component import Component
 from mutant.outcome import Failed, Outcome, Trained
 from mutant.path import Path
 from mutant.search.deaths import Death, verdict
-from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, trie_order, unheard
+from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply, Work, unheard
 from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
 from mutant.search.kinds import Rates, deal
 from mutant.search.prediction import FLOPS_PER_SECOND
@@ -25,6 +25,7 @@ from mutant.search.ray_start import ended, last_line, ray, start
 from mutant.search.ray_team import Member, Team, aside
 from mutant.search.ray_worker import About, Parcel
 
+MANY = 1_000
 LOOK_SECONDS = 1.0
 """How often a cluster is asked who is there, at least."""
 
@@ -55,6 +56,7 @@ class RayEvaluator:
         self._pause = period(patience) if address is None else min(LOOK_SECONDS, period(patience))
         self._looked = time.monotonic()
         self._rates = Rates(FLOPS_PER_SECOND)
+        self._shift: _Shift | None = None
         self._references: dict[Any, Any] = {}
 
     @property
@@ -74,45 +76,54 @@ class RayEvaluator:
         return [about.pid for about in self.abouts.values()]
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        shift = _Shift(work, deque((index, work[index]) for index in trie_order(work)))
-        self._keep_references_of(work)
+        return self._worked_off(_Shift(Listed(work), everything=True), supply, begun)
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        return self._worked_off(_Shift(source), supply, begun)
+
+    def _worked_off(self, shift: "_Shift", supply: Supply, begun: Begun) -> Iterator[tuple[int, Outcome]]:
+        work, self._shift = shift.work, shift
+        self._keep_references_of(shift.around)
         self._hearts.clear()
         self._team.call_roll()
-        while shift.waiting or shift.running:
-            for index, item, member in self._dealt(shift):
+        while shift.take(self._team.present) or (shift.lazy and not self._team.present):
+            for index, member in self._dealt(shift):
                 begun(index, f"worker {member.slot}")
+                if shift.is_new(index):
+                    self._keep_references_of(shift.around)
                 try:
-                    parcel = self._parcel(item, supply, shift.waiting[0][1] if shift.waiting else None)
+                    parcel = self._parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
                 except MemoryError as error:
-                    yield index, Failed(item.candidate.id, "out of memory", f"preparing its data: {error}")
+                    yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
                     continue
                 call = member.actor.train.remote(parcel)
-                shift.running[call] = index, item, member
-                self._hearts.begin(call, self._seconds(item, member))
+                shift.running[call] = index, member
+                self._hearts.begin(call, self._seconds(work[index], member))
             self._fill(shift, supply)
             call = self._next(shift)
             if call is None:
                 continue
-            index, item, member = shift.running.pop(call)
+            index, member = shift.running.pop(call)
             self._hearts.end(call)
-            outcome = self._result(call, item, member, shift)
+            outcome = self._result(call, work[index], member, shift, index)
             if outcome is None:
-                shift.waiting.appendleft((index, item))
+                shift.waiting.appendleft(index)
             else:
                 yield index, outcome
+                shift.forget(index)
         self._pass_on_notices()
 
-    def _dealt(self, shift: "_Shift") -> list[tuple[int, Work, Member]]:
+    def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:
         """Children that begin now and their workers; taken from those that wait."""
         idle = shift.idle(self._team.present)
         if not shift.waiting or not idle:
             return []
         rates = {member: self._rates.of(about.kind) for member, about in self._team.present.items()}
-        costs = [item.flops for _, item in shift.waiting]
+        costs = [shift.work[index].flops for index in shift.waiting]
         found = deal(costs, {place: rates[member] for place, member in enumerate(idle)}, [*rates.values()])
-        dealt = [(*shift.waiting[place], idle[who]) for place, who in found]
-        for place in sorted((place for place, _ in found), reverse=True):
-            del shift.waiting[place]
+        dealt = [(shift.waiting[place], idle[who]) for place, who in found]
+        for index, _ in dealt:
+            shift.waiting.remove(index)
         return dealt
 
     def _next(self, shift: "_Shift") -> Any | None:
@@ -136,14 +147,14 @@ class RayEvaluator:
         if now - self._looked < self._pause:
             return
         passed, self._looked = min(now - self._looked, 2 * self._pause), now
-        calls = {member: call for call, (_, _, member) in shift.running.items()}
+        calls = {member: call for call, (_, member) in shift.running.items()}
         for member, count in self._team.heard(calls.keys()).items():
             if member in calls:
                 self._hearts.hear(calls[member], count)
         for call, silent in self._hearts.look(passed):
             shift.hung[call] = silent
-            self._team.lose(shift.running[call][2])
-        self._team.look(len(shift.waiting))
+            self._team.lose(shift.running[call][1])
+        self._team.look(shift.demand)
 
     def _arrived(self, call: Any) -> None:
         about = self._team.arrived(call)
@@ -155,7 +166,7 @@ class RayEvaluator:
         kind = member.about.kind if member.about is not None else ""
         return max(work.seconds, work.flops / self._rates.of(kind))
 
-    def _result(self, call: Any, work: Work, member: Member, shift: "_Shift") -> Outcome | None:
+    def _result(self, call: Any, work: Work, member: Member, shift: "_Shift", index: int) -> Outcome | None:
         """The outcome of a call that has ended, or None when the child deserves another."""
         candidate = work.candidate.id
         try:
@@ -170,20 +181,20 @@ class RayEvaluator:
         except ray.exceptions.RayError as error:
             death = self._team.death(member, error, hung_for=shift.hung.pop(call, None))
             self._team.lose(member)
-            self._team.grow(len(shift.waiting) + 1)
+            self._team.grow(shift.demand + 1)
         else:
             if isinstance(outcome, Trained) and member.about is not None:
                 self._rates = self._rates.after(member.about.kind, outcome.cost)
             return outcome
-        shift.deaths.setdefault(candidate, []).append(death)
-        return verdict(candidate, shift.deaths[candidate])
+        shift.deaths.setdefault(index, []).append(death)
+        return verdict(candidate, shift.deaths[index])
 
     def _fill(self, shift: "_Shift", supply: Supply) -> None:
         """Let workers that have no child to train compute activations for those who have, until all are kept."""
         filling = shift.filling
         if self._cache.off or not shift.running:
             return
-        running = [item for _, item, _ in shift.running.values()]
+        running = [shift.work[index] for index, _ in shift.running.values()]
         for member in shift.idle(self._team.present):
             item = filling.next(running) if member not in filling.calls.values() else None
             if item is not None:
@@ -235,11 +246,13 @@ class RayEvaluator:
         return self._asked(lambda actor: actor.answer.remote(path, components, images))
 
     def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
-        """Counted by every worker, for all of them will need JAX and these counts; the first one's answer is taken."""
-        return self._asked(lambda actor: actor.flops.remote(chains), everybody=True)
+        """Counted by every worker, for all of them will need JAX and these counts; the first one's answer is taken. By
+        one that has no child while others train."""
+        training = self._shift is not None and bool(self._shift.running)
+        return self._asked(lambda actor: actor.flops.remote(chains), everybody=not training)
 
     def _asked(self, call: Callable[[Any], Any], *, everybody: bool = False) -> Any:
-        """What the first worker answers to a call, or another one when it dies, hangs or goes away.
+        """What the first worker without a child answers to a call, or another one when it dies, hangs or goes away.
 
         `everybody` does it; the others' answers are not waited for.
         """
@@ -247,6 +260,8 @@ class RayEvaluator:
         while True:
             self._team.call_roll()
             member = self._team.await_one()
+            idle = [] if self._shift is None else self._shift.idle(self._team.present)
+            member = idle[0] if idle else member
             for other in self._team.members if everybody else ():
                 if other is not member:
                     call(other.actor)
@@ -278,7 +293,7 @@ class RayEvaluator:
 class _Filling:
     """Calls of a generation that compute activations ahead: the worker and the prefix of each, and what is complete."""
 
-    work: Sequence[Work]
+    source: Source
     calls: dict[Any, Member] = field(default_factory=dict[Any, Member])
     prefixes: dict[Any, tuple[str, ...]] = field(default_factory=dict[Any, tuple[str, ...]])
     complete: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
@@ -286,22 +301,67 @@ class _Filling:
     def next(self, running: Sequence[Work]) -> Work | None:
         """One whose prefix is not complete yet: of those that are being trained, else of the generation."""
         busy = {*self.prefixes.values(), *self.complete}
-        return next((item for item in (*running, *self.work) if item.prefix and item.prefix not in busy), None)
+        return next((item for item in (*running, *self.source.around) if item.prefix and item.prefix not in busy), None)
 
 
 class _Shift:
-    """One call of `train`: who waits, by index, and what runs where; what has died under whom, and what hung."""
+    """What one call trains: who waits and what runs where, by index; what has died under whom, and hung.
 
-    def __init__(self, work: Sequence[Work], waiting: deque[tuple[int, Work]]) -> None:
-        self.waiting = waiting
-        self.running: dict[Any, tuple[int, Work, Member]] = {}
-        self.deaths: dict[str, list[Death]] = {}
+    `everything` that the source has waits from the beginning, so that it can be dealt; else a child is taken from it
+    for each worker that has none.
+    """
+
+    def __init__(self, source: Source, *, everything: bool = False) -> None:
+        self.source = source
+        self.work: dict[int, Work] = {}
+        self.waiting: deque[int] = deque()
+        self.running: dict[Any, tuple[int, Member]] = {}
+        self.deaths: dict[int, list[Death]] = {}
         self.hung: dict[Any, float] = {}
-        self.filling = _Filling(work)
+        self.filling = _Filling(source)
+        self.lazy, self._more, self._new = not everything, True, 0
+        while everything and self._taken(""):
+            pass
+
+    def take(self, present: Collection[Member]) -> bool:
+        """Take a child for each worker without one, unless all were; whether there is anything to do."""
+        if self.lazy:
+            self._more = True
+            for member in self.idle(present)[len(self.waiting) :]:
+                self._more = self._more and self._taken(f"worker {member.slot}")
+        return bool(self.waiting or self.running)
+
+    def _taken(self, worker: str) -> bool:
+        taken = self.source.take(worker)
+        if taken is not None:
+            self.work[taken[0]] = taken[1]
+            self.waiting.append(taken[0])
+        return taken is not None
+
+    def forget(self, index: int) -> None:
+        """A child of a source that goes on has its outcome."""
+        if self.lazy:
+            del self.work[index]
+
+    def is_new(self, index: int) -> bool:
+        """Whether a child of a source that goes on is the first of another generation's worth."""
+        self._new += self.lazy and index not in self.deaths
+        return self.lazy and self._new % max(1, len(self.source.around)) == 0
+
+    @property
+    def around(self) -> Sequence[Work]:
+        """All whose components are worth keeping at hand."""
+        under_way = (*self.waiting, *(index for index, _ in self.running.values()))
+        return [*self.source.around, *(self.work[index] for index in under_way)] if self.lazy else self.source.around
+
+    @property
+    def demand(self) -> int:
+        """How many children wait for a worker; many where the source goes on."""
+        return len(self.waiting) + (MANY if self.lazy and self._more else 0)
 
     def idle(self, present: Collection[Member]) -> list[Member]:
         """Those who are there and train no child."""
         if len(self.running) >= len(present):
             return []
-        busy = {member for _, _, member in self.running.values()}
+        busy = {member for _, member in self.running.values()}
         return [member for member in present if member not in busy]

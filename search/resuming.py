@@ -30,14 +30,13 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
     Raises `UserError` for a setting that differs from the run's own and may not change.
     """
     config = recorded_config(run)
-    begun = sum(1 for segment in run.segments if store.candidates(segment.key))
+    begun = len({segment.key for segment in run.segments} & store.tallies().keys())
     own = settings_of(config.of_segment(begun)).given()
     different = {name: value for name, value in settings.given().items() if value != own.get(name)}
     for name, value in different.items():
         if name not in (*PENALTIES, BUDGET):
-            option = name.replace("_", "-")
             raise UserError(
-                f"--{option} {_text(value)}: run {run.id} began with {option} {_text(own.get(name))}, and the children "
+                f"--{_option(name, value)}: run {run.id} began with {_option(name, own.get(name))}, and the children "
                 "that are committed were drawn with it.",
                 hint=f"{_ALLOWED} Or give the run up: mutant abandon",
             )
@@ -60,6 +59,13 @@ def changed(store: Store, run: Run, settings: Settings) -> Run:
     )
     later = (*((first, old) for first, old in config.later_scales if first != begun), (begun, after))
     return store.change_run(run.id, replace(config, later_scales=later).to_dict(), {"segment": begun, **told})
+
+
+def _option(name: str, value: Any) -> str:
+    """A setting as an option without its dashes."""
+    if name == "asynchronous":
+        return "async" if value else "no-async"
+    return f"{name.replace('_', '-')} {_text(value)}"
 
 
 def _text(value: Any) -> str:

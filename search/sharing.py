@@ -1,6 +1,6 @@
 """Which frozen prefixes a generation shares: what is worth keeping on the way from the images to any of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,8 +9,9 @@ from mutant.search.evaluator import Work
 Digests = tuple[str, ...]
 
 
-def sharing(work: Sequence[Work]) -> tuple[Work, ...]:
+def sharing(work: Iterable[Work]) -> tuple[Work, ...]:
     """The same work, each item told which prefixes are wanted of its data by all of them."""
+    work = tuple(work)
     wanted = {
         data: worth_keeping(item.prefix for item in work if item.dataset == data)
         for data in {item.dataset for item in work}

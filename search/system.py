@@ -21,6 +21,7 @@ from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
 from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, leased, reload, working
 from mutant.search.metrics import MetricsReport, metrics
+from mutant.search.replay import Replay, replay
 from mutant.search.resuming import changed
 from mutant.search.starting import root_path, system_info
 from mutant.storage.blobs.placement import chosen
@@ -244,6 +245,12 @@ class System:
         """
         names = list(tasks) or None
         return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
+
+    def replay(self, run: int | None = None) -> tuple[Replay, ...]:
+        """Draw every child of a run (all runs by default) again from its log, and compare. Nothing is trained."""
+        runs = self.store.runs() if run is None else (self.store.run(run),)
+        drawn = {key.run for key in self.store.tallies()}
+        return tuple(replay(self.store, one) for one in runs if one.id in drawn)
 
     def leakage(self, task: str) -> Leakage:
         """Test images of `task` that trained what its path is made of, by the hashes kept when tasks were added."""

@@ -62,7 +62,7 @@ def _size(component: Component) -> int:
 
 
 def _put_components(connection: Connection, components: Mapping[str, Component]) -> None:
-    known = _component_keys(connection, list(components))
+    known = _component_keys(connection, list(components)) if components else {}
     rows = [
         {"digest": d, "spec": c.spec.to_json(), "n_parameters": c.n_parameters, "n_bytes": _size(c)}
         for d, c in components.items()
@@ -80,6 +80,8 @@ def _component_keys(connection: Connection, digests: Sequence[str]) -> dict[str,
 
 
 def _trace_keys(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
+    if not digests:
+        return {}
     rows = connection.execute(select(TraceRow.digest, TraceRow.key).where(TraceRow.digest.in_(digests)))
     return {row.digest: row.key for row in rows}
 

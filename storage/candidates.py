@@ -44,6 +44,18 @@ def plan(connection: Connection, segment: SegmentKey, generation: int, planned: 
         connection.execute(insert(CandidateRow), rows)
 
 
+def draw(
+    connection: Connection, segment: SegmentKey, generation: int, planned: Planned, token: int, worker: str
+) -> None:
+    """Write a child that was drawn for `worker`, which begins to train it under the controller's `token`."""
+    check_open(connection, segment)
+    found = paths.path_keys(connection, (planned.candidate.id, planned.parent))
+    if planned.candidate.id in found:
+        raise Conflict(f"Candidate {planned.candidate.id[:12]} was trained before, at another place.")
+    begun = {"state": "RUNNING", "token": token, "attempt": 1, "worker": worker}
+    connection.execute(insert(CandidateRow).values(_queued(segment, generation, planned, found) | begun))
+
+
 def _queued(segment: SegmentKey, generation: int, planned: Planned, parents: Mapping[str, int]) -> dict[str, Any]:
     candidate = planned.candidate
     if candidate.parent not in parents:
@@ -60,6 +72,7 @@ def _queued(segment: SegmentKey, generation: int, planned: Planned, parents: Map
         "hyperparameters": planned.hyperparameters.to_dict(),
         "probabilities": dict(planned.probabilities),
         "pool_version": planned.pool_version,
+        "known": planned.known,
         "predicted_seconds": planned.predicted_seconds,
         "predicted_flops": planned.predicted_flops,
         "state": "QUEUED",
@@ -112,6 +125,7 @@ def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
                     row.pool_version,
                     row.predicted_seconds,
                     row.predicted_flops,
+                    row.known,
                 )
             ),
             state=row.state,
@@ -124,6 +138,7 @@ def _record(segment: SegmentKey, row: Any) -> CandidateRecord:
             attempt=row.attempt,
             worker=row.worker,
             committed_at=row.committed_at,
+            arrival=row.arrival,
         )
     )
 
@@ -147,49 +162,47 @@ def _place(segment: SegmentKey, generation: int, child: int) -> ColumnElement[bo
 
 def commit(
     connection: Connection, segment: SegmentKey, generation: int, child: int, outcome: Outcome, new: NewPath | None,
-    attempt: int | None = None,
+    attempt: int | None = None, arrival: int | None = None,
 ) -> None:  # fmt: skip
-    """Write a candidate's outcome, or check that it is the one written before. `new` is the trained path, prepared.
+    """Write a candidate's outcome, or check that it is the one written before. `new` is the trained path, prepared, and
+    `arrival` its place in the order of the segment's outcomes, where that is kept.
 
     Raises Late when the outcome is that of an `attempt` after which another was begun.
     """
-    found = load_candidates(connection, segment, generation, child)
-    if not found:
+    place, row = _place(segment, generation, child), CandidateRow
+    found = connection.execute(select(row.id, row.seed, row.state, row.attempt).where(place)).one_or_none()
+    if found is None:
         raise Conflict(f"Child {child} of generation {generation} in segment {segment.index} was not planned.")
-    record = found[0]
-    _check_outcome(record, outcome)
-    if attempt is not None and (record.attempt != attempt or record.state != "RUNNING"):
+    _check_outcome(found.id, found.seed, outcome)
+    if attempt is not None and (found.attempt != attempt or found.state != "RUNNING"):
         raise Late(
             f"Child {child} of generation {generation}: the outcome of attempt {attempt} comes too late, "
-            f"it is {record.state} at attempt {record.attempt}."
+            f"it is {found.state} at attempt {found.attempt}."
         )
-    if not record.is_open:
-        _check_same(connection, record, outcome)
+    if found.state not in OPEN:
+        _check_same(connection, load_candidates(connection, segment, generation, child)[0], outcome)
         return
     check_open(connection, segment)
-    values: dict[str, Any] = {**asdict(outcome.cost), "committed_at": now()}
+    values: dict[str, Any] = {**asdict(outcome.cost), "committed_at": now(), "arrival": arrival}
     if isinstance(outcome, Failed):
         values |= {"state": "FAILED", "failure": outcome.kind, "reason": outcome.reason.replace("\0", "\\0")}
     else:
         assert new is not None
         values |= {"state": "DONE", "path_key": write_path(connection, new), "validations": list(outcome.validations)}
-    connection.execute(update(CandidateRow).where(_place(segment, generation, child)).values(values))
+    connection.execute(update(CandidateRow).where(place).values(values))
 
 
-def _check_outcome(record: CandidateRecord, outcome: Outcome) -> None:
-    candidate = record.candidate
+def _check_outcome(candidate: str, seed: int, outcome: Outcome) -> None:
+    """Raise Conflict unless the outcome is that of the candidate of this id, which follows from what its path was made
+    from and the seed."""
     if isinstance(outcome, Failed):
-        fits = outcome.candidate == candidate.id
+        fits = outcome.candidate == candidate
     else:
         path = outcome.path
-        fits = (path.id, path.task, path.parent, path.mutations) == (
-            candidate.id,
-            candidate.task,
-            candidate.parent,
-            candidate.mutations,
-        )
+        again = Candidate(path.task or "", path.parent or "", path.mutations, seed)
+        fits = path.id == again.id == candidate
     if not fits:
-        raise Conflict(f"The outcome is not that of candidate {candidate.id[:12]}, but of another.")
+        raise Conflict(f"The outcome is not that of candidate {candidate[:12]}, but of another.")
 
 
 def _check_same(connection: Connection, record: CandidateRecord, outcome: Outcome) -> None:

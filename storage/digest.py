@@ -2,7 +2,8 @@
 
 It covers the bytes of all weights, wherever they lie, and every row but the log of events, the leases and the keys to
 the server, and in the rows everything but times, costs in seconds, compilations, the wording of failures, the room that
-collected weights took, and the order of arrival (the numbers of rows inside the database).
+collected weights took, and the order of arrival (the numbers of rows inside the database), but for the order that a
+run without generations was drawn by.
 """
 
 import hashlib
@@ -81,8 +82,10 @@ def _candidate(record: CandidateRecord) -> list[Any]:
     plan = record.planned
     planned: list[Any] = [_settings(record.hyperparameters), plan.probabilities, plan.pool_version]
     planned += [] if plan.predicted_flops is None else [plan.predicted_flops]  # none in systems of older versions
+    planned += [] if plan.known is None else [{"known": plan.known}]  # nor in a run by generations
     state = "QUEUED" if record.is_open else record.state
-    outcome = [state, record.path, record.validations, record.failure, _cost(record.cost)]
+    outcome: list[Any] = [state, record.path, record.validations, record.failure, _cost(record.cost)]
+    outcome += [] if record.arrival is None else [{"arrival": record.arrival}]
     return ["candidate", place, record.candidate.id, planned, outcome]
 
 

@@ -16,7 +16,7 @@ from mutant.storage.checks import checked
 from mutant.storage.faults import decoding
 from mutant.storage.process import Process
 from mutant.storage.records import now
-from mutant.storage.refusals import Held, Superseded
+from mutant.storage.refusals import Conflict, Held, Superseded
 from mutant.storage.schema import CandidateRow, LeaseRow
 
 
@@ -70,6 +70,13 @@ def give_back(connection: Connection) -> None:
     """The holder needs the lease no more."""
     connection.execute(update(LeaseRow).values(host=None))
     leave(connection)
+
+
+def token(held: Lease | None) -> int:
+    """The token of the lease that a store holds. Raises Conflict when it holds none."""
+    if held is None:
+        raise Conflict("A candidate is leased by who holds the system's lease.")
+    return held.token
 
 
 def leave(connection: Connection) -> None:

@@ -91,9 +91,10 @@ class Run:
 class Planned:
     """A child that a generation is about to train: known before, so that a resumed run finds the same one.
 
-    `pool_version` names the pool's snapshot that its parent was drawn from. `predicted_flops` is what its training
-    will be counted with; `predicted_seconds` is a guess that depends on the machine and takes no part in comparing
-    plans. None: nobody predicted it.
+    `pool_version` names the pool's snapshot that its parent was drawn from; in a run without generations `known` says
+    how many of its segment's outcomes, in order of arrival, are in that snapshot. `predicted_flops` is what its
+    training will be counted with; `predicted_seconds` is a guess that depends on the machine and takes no part in
+    comparing plans. None: nobody predicted it.
     """
 
     child: int
@@ -103,6 +104,7 @@ class Planned:
     pool_version: str = ""
     predicted_seconds: float | None = field(default=None, compare=False)
     predicted_flops: float | None = None
+    known: int | None = None
 
     @property
     def parent(self) -> str:
@@ -117,7 +119,8 @@ class CandidateRecord:
     """A planned child and what became of it. `attempt` counts how often its training was begun, `worker` had it last.
 
     DONE: `path` is its path's id, `quality` its best validation accuracy (0 to 1) and `validations` all of them in
-    order. FAILED: `failure` and `reason` say why. `quality` is kept as it was measured; a score is computed from it.
+    order. FAILED: `failure` and `reason` say why. In a run without generations `arrival` is the place of its outcome in
+    the order of its segment's, from 1. `quality` is kept as it was measured; a score is computed from it.
     """
 
     segment: SegmentKey
@@ -133,6 +136,7 @@ class CandidateRecord:
     attempt: int = field(default=0, compare=False)
     worker: str | None = field(default=None, compare=False)
     committed_at: datetime | None = field(default=None, compare=False)
+    arrival: int | None = None
 
     @property
     def is_open(self) -> bool:

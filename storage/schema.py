@@ -214,6 +214,8 @@ class CandidateRow(Base):
     """A child by its position in a run; written QUEUED before it is trained, so that a resumed run finds it.
 
     `token` and `attempt` name the lease under which `worker` trains it: the controller's, and how often it was begun.
+    `known` and `arrival` are the log of a run without generations: how many of its segment's outcomes the child was
+    drawn after, and which of them its own was, from 1. Both are NULL in a run by generations.
     """
 
     __tablename__ = "candidates"
@@ -234,6 +236,7 @@ class CandidateRow(Base):
     hyperparameters: Mapped[dict[str, Any]]
     probabilities: Mapped[dict[str, Any]]
     pool_version: Mapped[str] = mapped_column(Name)
+    known: Mapped[int | None]
     predicted_seconds: Mapped[float | None]
     predicted_flops: Mapped[float | None]
     state: Mapped[str] = mapped_column(String(16))
@@ -253,6 +256,7 @@ class CandidateRow(Base):
     worker: Mapped[str | None] = mapped_column(Name)
     planned_at: Mapped[datetime]
     committed_at: Mapped[datetime | None]
+    arrival: Mapped[int | None]
 
 
 class LeaseRow(Base):

@@ -281,17 +281,20 @@ class Store:
         with self.changing() as connection:
             candidates.plan(connection, segment, generation, planned)
 
-    def candidates(self, segment: SegmentKey) -> tuple[CandidateRecord, ...]:
-        """The segment's candidates by (generation, child)."""
+    def draw_candidate(self, segment: SegmentKey, generation: int, child: Planned, worker: str) -> None:
+        """Write one child that `worker` begins to train, its first attempt. Needs the system's lease."""
+        with self.changing() as connection:
+            candidates.draw(connection, segment, generation, child, leases.token(self.lease), worker)
+
+    def candidates(self, segment: SegmentKey, generation: int | None = None) -> tuple[CandidateRecord, ...]:
+        """The candidates of a segment, or of one of its generations, by (generation, child)."""
         with self.reading() as connection:
-            return candidates.load_candidates(connection, segment)
+            return candidates.load_candidates(connection, segment, generation)
 
     def lease_candidate(self, segment: SegmentKey, generation: int, child: int, worker: str) -> int:
         """Note that `worker` begins to train a candidate; the number of the attempt. Needs the system's lease."""
-        if self.lease is None:
-            raise Conflict("A candidate is leased by who holds the system's lease.")
         with self.changing() as connection:
-            return candidates.lease(connection, segment, generation, child, self.lease.token, worker)
+            return candidates.lease(connection, segment, generation, child, leases.token(self.lease), worker)
 
     def tallies(self) -> dict[SegmentKey, tally.Tally]:
         """What became of the candidates of every segment that has any, counted."""
@@ -304,18 +307,15 @@ class Store:
             return tally.last_failures(connection, most)
 
     def commit_outcome(
-        self, segment: SegmentKey, generation: int, child: int, outcome: Outcome, *, attempt: int | None = None
+        self, segment: SegmentKey, generation: int, child: int, outcome: Outcome, **told: int | None
     ) -> None:
-        """Write all that came of a candidate; the same outcome again changes nothing, another raises Conflict.
-
-        Raises Late when it came of an `attempt` after which another was begun.
-        """
+        """Write all that came of a candidate; again it changes nothing. `told`, Conflict, Late: `candidates.commit`."""
         new = None
         if isinstance(outcome, Trained):
             new = births.prepare(outcome.path, outcome.components, outcome.traces)
             weights.ship(self.depot, new.weights)
         with self.changing() as connection:
-            candidates.commit(connection, segment, generation, child, outcome, new, attempt)
+            candidates.commit(connection, segment, generation, child, outcome, new, **told)
 
     def training_seconds(self) -> dict[str, float]:
         """Seconds spent on training candidates, by task, of every task that has any."""

@@ -30,10 +30,10 @@ SETTINGS = Settings(
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def begun(url: str, tasks: Mapping[str, LoadedTask]) -> None:
+def begun(url: str, tasks: Mapping[str, LoadedTask], settings: Settings = SETTINGS) -> None:
     """A system whose run over `tasks` has begun, with nothing trained."""
     with small_store(url) as store:
-        begin(store, tuple(tasks), SETTINGS, new=[task.task for task in tasks.values()])
+        begin(store, tuple(tasks), settings, new=[task.task for task in tasks.values()])
 
 
 @dataclass

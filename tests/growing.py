@@ -12,7 +12,7 @@ from tiny import world
 
 from mutant.outcome import Outcome
 from mutant.search.config import Settings
-from mutant.search.evaluator import Begun, InProcessEvaluator, Supply, Work, unheard
+from mutant.search.evaluator import Begun, InProcessEvaluator, Listed, Source, Supply, Work, unheard
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, working
 from mutant.search.progress import Listener, silent
@@ -97,6 +97,12 @@ class Saboteur(InProcessEvaluator):
         self.fail = dict(fail)
         self.calls = 0
 
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        while (taken := source.take("saboteur")) is not None:
+            index, item = taken
+            for _, outcome in self.train([item], supply, lambda _, worker: begun(index, worker)):  # noqa: B023
+                yield index, outcome
+
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         for index, item in enumerate(work):
             begun(index, "saboteur")
@@ -107,5 +113,5 @@ class Saboteur(InProcessEvaluator):
             if trouble is not None:
                 yield index, trouble
                 continue
-            ((_, outcome),) = list(super().train([item], supply))
+            ((_, outcome),) = list(super().train_from(Listed([item]), supply))
             yield index, outcome

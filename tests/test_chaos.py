@@ -6,15 +6,28 @@ at which moments.
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
-from chaos import Strike, begun, controller, fall_asleep, interrupt, kill_controller, kill_worker, stop_server, struck
+from chaos import (
+    SETTINGS,
+    Strike,
+    begun,
+    controller,
+    fall_asleep,
+    interrupt,
+    kill_controller,
+    kill_worker,
+    stop_server,
+    struck,
+)
 from growing import meaning, small_tasks
 from postgres_server import Server, programs, serving
 
 from mutant.network import predict_logits
+from mutant.search.system import System
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
 from mutant.tasks.load import LoadedTask
@@ -82,6 +95,31 @@ def survives(
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_a_controller_that_is_killed(survives: Callable[[Strike, int], None], workers: int) -> None:
     survives(kill_controller, workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+def test_a_controller_without_generations_that_is_killed(
+    tmp_path: Path, tasks: Tasks, request: pytest.FixtureRequest, workers: int
+) -> None:
+    """With one worker the digest is the undisturbed one; with more, the log gives every child again."""
+    points: int = request.config.option.chaos_points
+    rng = random.Random(f"{request.config.option.chaos_seed} {request.node.name}")
+    settings, digests, strikes, number = replace(SETTINGS, asynchronous=True, halving=2), set[str](), 0, 0
+    while strikes < points or not number:
+        number += 1
+        url = str(tmp_path / f"{number}.db")
+        begun(url, tasks, settings)
+        strikes += struck(url, workers, kill_controller, points - strikes, rng) if number > 1 or workers > 1 else 0
+        with controller(url, workers) as alone:  # the first with one worker; the others are finished
+            assert alone.finish() in (0, 2), alone.lines
+        with System.open(url, read_only=True) as system:
+            digests.add(meaning(system.store))
+            assert all(len(system.store.candidates(segment.key)) == 10 for segment in system.store.run(1).segments)
+            assert system.verify(everything=True).ok
+            (again,) = system.replay()
+            assert again.ok, again
+            assert again.children == 20
+    assert len(digests) == 1 or workers > 1
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])

@@ -20,7 +20,7 @@ from mutant.search.evaluator import InProcessEvaluator, Work, unheard
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, check_workers, configure, reload, working
 from mutant.search.progress import ChildFinished, SegmentFinished
-from mutant.search.retention import best_path
+from mutant.search.sampling import Parents
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import choose_workers
 from mutant.storage.export import export_task
@@ -57,7 +57,7 @@ def test_the_winner_has_the_best_score_of_what_was_retained(undisturbed):
     scale = configure(undisturbed, ("low",), SMALL).scale
     root = undisturbed.root()
     children = [undisturbed.path(r.path) for r in undisturbed.candidates(SegmentKey(1, 0))]
-    best = best_path(children, Pool(root, tuple(children)), scale)
+    best = Parents.of(Pool(root, tuple(children)), "low", scale).best
     assert undisturbed.best("low") == best
 
 

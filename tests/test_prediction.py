@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path as FilePath
 from textwrap import dedent
@@ -13,10 +14,12 @@ from tiny import CLASSES, world
 from mutant.assignment import Training
 from mutant.cost import component_flops
 from mutant.mutation import Clone, NewHead, SetHyperparameter
+from mutant.outcome import Failed, Trained
 from mutant.search.config import Settings
 from mutant.search.evaluator import InProcessEvaluator
-from mutant.search.prediction import FLOPS_PER_SECOND, Sizes, predict_children, rate, rough_count
-from mutant.storage.records import SegmentKey
+from mutant.search.ledger import Ledger
+from mutant.search.prediction import FLOPS_PER_SECOND, Sizes, predict_children, rough_count
+from mutant.storage.records import CandidateRecord, SegmentKey
 
 EVOLVING = replace(SMALL, preset="mu2net-plus", children=4, generation_size=2, validations=1, reach=None)
 
@@ -57,6 +60,14 @@ def test_a_prefix_counts_for_the_first_child_that_needs_it() -> None:
     assert prefixes(flipped, flipped) == [(64 + 10) * sum(flops[:high]), 64 * sum(flops[:high])]
 
 
+def rate(records: Iterable[CandidateRecord]) -> float:
+    ledger = Ledger()
+    for record in records:
+        outcome = Failed(record.candidate.id, "error", "", record.cost)
+        ledger.note(0, outcome if record.path is None else Trained(None, {}, {}, (), record.cost))  # type: ignore[arg-type]
+    return ledger.pace()
+
+
 def test_a_rate_is_measured_where_children_were(tmp_path: FilePath) -> None:
     assert rate([]) == FLOPS_PER_SECOND
     with grown(tmp_path / "m.db", {"low": small_tasks(tmp_path)["low"]}) as store:
@@ -82,7 +93,7 @@ def test_a_run_is_planned_and_its_workers_chosen_without_jax(tmp_path: FilePath,
         store.add_task(tasks["low"].task)
     program = f"""
         import sys
-        from mutant.search import growth, planning, population, supply, setup, prediction
+        from mutant.search import growth, memory, planning, population, supply, setup, prediction
         from mutant.search.config import RunConfig, Settings
         from mutant.search.workers import choose_workers
         from mutant.storage.store import Store
@@ -98,7 +109,9 @@ def test_a_run_is_planned_and_its_workers_chosen_without_jax(tmp_path: FilePath,
             flops = planning.expected_flops(store, config, sizes)
             choose_workers("auto", flops)
             search = setup.Search(store, run, config, Counting(), supply.StoreSupply(store, {{}}))
-            planned = planning.plan(search, run.segments[0], 0, population.Population("low", store.pool()))
+            beginning = population.Population.of("low", store.pool(), config)
+            known = memory.Memory.of(store, run, search.evaluator.flops)
+            planned = planning.plan(search, run.segments[0], 0, beginning, known)
             print(flops > 0, len(planned), planned[0].predicted_flops > 0, "jax" in sys.modules)
     """
     done = subprocess.run(

@@ -12,8 +12,10 @@ from mutant.component import Spec
 from mutant.hyperparameters import Hyperparameters
 from mutant.path import Part, Path
 from mutant.pool import Pool, accounted_parameters, shared_share
-from mutant.search.retention import best_path, retained
-from mutant.search.sampling import acceptance, other_parents, sample_parent
+from mutant.search.config import Settings, run_config
+from mutant.search.memory import succeeded
+from mutant.search.population import Population
+from mutant.search.sampling import Parents, acceptance, other_parents, sample_parent
 from mutant.search.scoring import Scale, score
 
 SPEC = Spec.of("made/up", features=1)
@@ -50,6 +52,17 @@ def test_accounted_parameters_equal_a_count_by_hand(sizes, pools, mine, task):
     assert found == pytest.approx(expected)
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sets(st.sampled_from("uvwxyz"), min_size=1)), max_size=8))
+def test_users_of_components_are_carried_over_as_tasks_win(wins):
+    """As if they were counted again, in whatever order tasks come and come back."""
+    pool, best = Pool(ROOT), {}
+    for number, (task, used) in enumerate(wins):
+        best[task] = path(f"p{number}", *(part(digest) for digest in sorted(used)), task=task)
+        pool = succeeded(pool, best[task], {name: place for place, name in enumerate("abcd")})
+        again = Pool(ROOT, tuple(best[name] for name in sorted(best)))
+        assert (pool.paths, pool.users, pool.version) == (again.paths, again.users, again.version)
+
+
 @given(sizes, st.dictionaries(st.sampled_from("abcd"), st.sets(st.sampled_from("uvwxyz")), max_size=4))
 def test_the_tasks_accounted_parameters_sum_to_the_pools(sizes, used):
     paths = tuple(
@@ -68,6 +81,15 @@ def test_a_score_discounts_and_never_rewards_size(quality, accounted, flops, fac
     assert found == pytest.approx(quality * factor ** (accounted / 1e8) * compute ** (flops / 1e11))
     assert score(quality, 2 * accounted, flops, scale=scale) <= found
     assert score(quality, accounted, flops, scale=NO_PENALTY) == quality
+
+
+def retained(children, pool, scale):
+    settings = replace(run_config(Settings(), ("a",), reference_parameters=1, reference_flops=1), scale=scale)
+    return Population.of("a", pool, settings).joined(children).own[len(pool.of_task("a")) :]
+
+
+def best_path(paths, scale):
+    return Parents.of(Pool(ROOT, paths), "a", scale).best
 
 
 def test_retention_compares_with_the_same_task_parent_and_always_takes_cross_task_children():
@@ -98,9 +120,9 @@ def test_the_best_path_wins_by_score_then_by_size_then_by_age():
     later = path("later", part("z", 5), quality=0.6)
     good = path("good", part("w", 500), quality=0.8)
     pool = Pool(ROOT, (first, small, later, good))
-    assert best_path(pool.paths, pool, NO_PENALTY) == good
-    assert best_path((first, small, later), pool, NO_PENALTY) == small
-    assert best_path((), pool, NO_PENALTY) is None
+    assert best_path(pool.paths, NO_PENALTY) == good
+    assert best_path((first, small, later), NO_PENALTY) == small
+    assert best_path((), NO_PENALTY) is None
 
 
 @pytest.mark.parametrize("given_children", [0, 1, 2, 3])

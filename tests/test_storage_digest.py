@@ -177,6 +177,8 @@ def test_every_column_counts_or_is_listed(system: FilePath, tmp_path: FilePath, 
             if str(kind.type) == "BLOB":
                 change = f"CAST({name} || 'q' AS BLOB)"
             where = f"rowid = (SELECT max(rowid) FROM {table} WHERE {name} IS NOT NULL)"
+            if name in ("known", "arrival"):  # of a run without generations alone
+                change, where = "7", "rowid = (SELECT max(rowid) FROM candidates)"
             if table.startswith("path_"):
                 where = "position = 1"
             connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")

@@ -11,7 +11,7 @@ from mutant.component import Arrays, Component, content_digest, is_buffer
 from mutant.cost import component_flops
 from mutant.outcome import Cost, Outcome, Trained
 from mutant.path import Part, Path
-from mutant.search.evaluator import Begun, Chain, Flops, Supply, Work, unheard
+from mutant.search.evaluator import HERE, Begun, Chain, Flops, Listed, Source, Supply, Work, unheard
 from mutant.state import starting_arrays
 from mutant.storage.weights import TRACE
 
@@ -20,9 +20,13 @@ class FreeEvaluator:
     """Gives every child the arrays it starts from, moved a little, and a random quality."""
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
-        for index, item in enumerate(work):
-            begun(index, "this process")
-            yield index, _made_up(item, supply)
+        return self.train_from(Listed(work), supply, begun)
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        while (taken := source.take(HERE)) is not None:
+            index, item = taken
+            begun(index, HERE)
+            yield index, made_up(item, supply)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)
@@ -34,7 +38,7 @@ class FreeEvaluator:
         pass
 
 
-def _made_up(item: Work, supply: Supply) -> Trained:
+def made_up(item: Work, supply: Supply) -> Trained:
     candidate, plan = item.candidate, item.blueprint
     rng = np.random.default_rng(candidate.seed)
     sources = {digest: supply.component(digest) for digest in item.digests}

@@ -11,7 +11,7 @@ from support.timing import Clock, Memory, Recorder, TimedStore, Took
 
 from mutant.search.config import Settings
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
-from mutant.search.evolve import Search, evolve, evolve_generation
+from mutant.search.evolve import Search, evolve, evolve_generation, remembering
 from mutant.search.growth import Engine, begin, working
 from mutant.search.population import Population
 from mutant.search.supply import SearchData, StoreSupply
@@ -72,7 +72,8 @@ def _compare(
         name: replace(search, store=cast(Any, TimedStore(search.store, found.clocks[name])))
         for name, search in searches.items()
     }
-    populations = {n: Population(task.task.name, search.store.pool()) for n, search in searches.items()}
+    populations = {n: Population.of(task.task.name, s.store.pool(), s.config) for n, s in searches.items()}
+    remembered = {n: remembering(search) for n, search in searches.items()}
     supply = _in_memory(recorder, task, rehearsal)
     alone: Evaluator = InProcessEvaluator()
     for generation, work in enumerate(recorder.asked):
@@ -82,7 +83,9 @@ def _compare(
             wall, cpu = time.perf_counter(), time.process_time()
             if name:
                 (segment,) = timed[name].run.segments
-                populations[name] = evolve_generation(timed[name], segment, generation, populations[name])
+                populations[name] = evolve_generation(
+                    timed[name], segment, generation, populations[name], remembered[name]
+                )
             else:
                 for _ in alone.train(work, supply):
                     pass
@@ -117,12 +120,12 @@ def grow_for_free(store: Store, task: LoadedTask, evaluator: Evaluator, settings
     with working(store, run, {task.task.name: task}, Engine(workers="1")) as search:
         (segment,) = run.segments
         timed = replace(search, evaluator=recorder, store=cast(Any, TimedStore(store, clock)))
-        population = Population(task.task.name, store.pool())
+        population, remembered = Population.of(task.task.name, store.pool(), search.config), remembering(search)
         for generation in range(settings.children or 1):
             if population.children >= (settings.children or 1):
                 break
             before, kept = sum(clock.seconds.values()), population.children
-            population = evolve_generation(timed, segment, generation, population)
+            population = evolve_generation(timed, segment, generation, population, remembered)
             each.append((sum(clock.seconds.values()) - before) / (population.children - kept))
         evolve(replace(search, evaluator=evaluator))
     children = population.children

@@ -12,7 +12,7 @@ from mutant.component import Arrays, Component
 from mutant.dataset import Dataset
 from mutant.outcome import Outcome, Trained
 from mutant.path import Path
-from mutant.search.evaluator import Begun, Chain, Evaluator, Flops, Supply, Work, unheard
+from mutant.search.evaluator import Begun, Chain, Evaluator, Flops, Listed, Source, Supply, Work, unheard
 from mutant.storage.store import Store
 
 
@@ -99,7 +99,10 @@ class Recorder:
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         if work:
             self.asked.append(work)
-        for index, outcome in self._inner.train(work, supply, begun):
+        yield from self.train_from(Listed(work), supply, begun)
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        for index, outcome in self._inner.train_from(source, supply, begun):
             assert isinstance(outcome, Trained), outcome
             self.components.update(outcome.components)
             self.traces.update(outcome.traces)

@@ -1,0 +1,138 @@
+"""How many children per second can one controller keep going, and how short may they be?
+
+    python benchmarks/controller.py                                # minutes
+    python benchmarks/controller.py --workers 1,8 --back-ends sqlite
+
+Children are no-ops: their outcome is made up at once (or after a sleep). Everything else is real: draws, predictions,
+leases and commits on the database, calls of Ray actors. The simulated workers are threads of two actor processes, since
+no machine here has 512 cores. Printed are, for each number of workers,
+
+- children per second through the whole controller, by generations (as large as there are workers) and without,
+- where its time goes (milliseconds per child by the store's method; the rest is drawing, Ray and the loop),
+- calls per second without a controller, in the words of Pathways (arXiv 2203.12533, section 5.1): OpByOp (the next call
+  when the one before was heard of), chained (calls with the one before as argument, none waited for), fused (one call
+  that does many),
+- the shortest child, of 0.01 s doubled again and again, with which 95% of the workers' time is spent in children.
+
+The ratio is children per second through the controller, without generations, at the most workers to that at one worker
+(goal 1: it does not fall); the baseline is one worker in the same run.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from support.back_ends import BACK_ENDS, available, databases
+from support.no_op_actors import DISPATCH, Actors, running
+from support.simulation import new_system, run_of
+from support.timing import Clock, TimedStore
+
+from mutant.search.config import Settings
+from mutant.search.evolve import evolve
+
+GOAL, BUSY = 1.0, 0.95
+
+
+def through_controller(url: str, workers: int, children: int, settings: Settings) -> tuple[float, dict[str, float]]:
+    """Children per second of a segment of so many, and seconds by method of the store."""
+    clock = Clock()
+    actors = Actors(workers)
+    with new_system(url) as store:
+        chosen = replace(settings, children=children)
+        with run_of(store, ["task"], chosen, actors) as search:
+            timed = replace(search, store=cast(Any, TimedStore(store, clock)))
+            started = time.perf_counter()
+            evolve(timed)
+            seconds = time.perf_counter() - started
+    actors.close()
+    return children / seconds, {name: took / children for name, took in clock.seconds.items()}
+
+
+def busy_share(url: str, workers: int, children: int, seconds: float) -> float:
+    """Share of the workers' time that is spent in children of so many seconds, from the first draw to the last end."""
+    actors = Actors(workers, seconds)
+    settings = replace(Settings(), children=children, asynchronous=True)
+    with new_system(url) as store, run_of(store, ["task"], settings, actors) as search:
+        started = time.perf_counter()
+        evolve(search)
+        took = time.perf_counter() - started
+    actors.close()
+    return children * seconds / (workers * took)
+
+
+def shortest(new: Any, workers: int, rounds: int, start: float, most: float) -> tuple[float, float]:
+    """Seconds of the shortest child that keeps `BUSY` of the workers busy, and that share; the last try at `most`."""
+    seconds = start
+    while True:
+        share = busy_share(new(), workers, rounds * workers, seconds)
+        print(f"    {seconds:7.2f} s: {share:.1%} busy", flush=True)
+        if share >= BUSY or seconds >= most:
+            return seconds, share
+        seconds *= 2
+
+
+def measured(options: argparse.Namespace, counts: Sequence[int]) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    for workers in counts:
+        actors, calls = Actors(workers), max(options.children, 2 * workers) // workers * workers
+        for way in DISPATCH:
+            rates: list[float] = []
+            for _ in range(options.repeats):
+                started = time.perf_counter()
+                way(actors, calls)
+                rates.append(calls / (time.perf_counter() - started))
+            spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
+            print(
+                f"{workers:4} workers, {way.__name__:9} {statistics.median(rates):9,.0f} calls/s ({spread})", flush=True
+            )
+            results.append({"workers": workers, "what": way.__name__, "per_second": round(statistics.median(rates), 1)})
+        actors.close()
+    for back_end in available(options.back_ends.split(",")):
+        with databases(back_end) as new:
+            for workers in counts:
+                children = max(options.children, 2 * workers)
+                for asynchronous in (False, True):
+                    settings = Settings(generation_size=max(8, workers), asynchronous=asynchronous)
+                    rate, where = through_controller(new(), workers, children, settings)
+                    told = ", ".join(f"{n} {1000 * s:.1f}" for n, s in sorted(where.items(), key=lambda x: -x[1])[:3])
+                    what = f"{back_end}, {'one by one' if asynchronous else 'by generations'}"
+                    print(
+                        f"{workers:4} workers, {what}: {rate:.1f} children/s; of {1000 / rate:.1f} ms: {told}",
+                        flush=True,
+                    )
+                    results.append({"workers": workers, "what": what, "per_second": round(rate, 2)})
+                if options.longest:
+                    seconds, share = shortest(new, workers, 3, 0.1 if workers < 64 else 1.0, options.longest)
+                    results.append({"workers": workers, "what": f"{back_end}, shortest child", "seconds": seconds})
+                    print(
+                        f"{workers:4} workers, {back_end}: {share:.1%} busy with children of {seconds:g} s", flush=True
+                    )
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", default="1,8,64,512")
+    parser.add_argument("--children", type=int, default=256, help="at least; two for each worker if that is more")
+    parser.add_argument("--back-ends", default=",".join(BACK_ENDS))
+    parser.add_argument("--repeats", type=int, default=3, help="of the calls without a controller")
+    parser.add_argument(
+        "--longest", type=float, default=20.0, help="seconds of the longest child that is tried; 0: none"
+    )
+    options = parser.parse_args()
+    counts = [int(number) for number in options.workers.split(",")]
+    with running():
+        results = measured(options, counts)
+    one_by_one = [r["per_second"] for r in results if r["what"].endswith("one by one")]
+    ratio = round(one_by_one[len(counts) - 1] / one_by_one[0], 2)
+    result = {"name": "controller", "ratio": ratio, "goal": GOAL, "baseline": f"{counts[0]} simulated workers"}
+    print(json.dumps(result | {"load": round(os.getloadavg()[0], 1), "results": results}))
+
+
+if __name__ == "__main__":
+    main()
