@@ -11,7 +11,7 @@ from mutant.cli.grouping import grouped
 from mutant.cli.opening import opened
 from mutant.cli.options import Db, EngineOptions, Json
 from mutant.cli.words import count, duration, percent
-from mutant.tasks.errors import printable
+from mutant.tasks.errors import UserError, printable
 
 if TYPE_CHECKING:
     from mutant.outcome import Outcome
@@ -40,6 +40,8 @@ def baseline(
     from mutant.search.growth import Engine
 
     engine.check()
+    if engine.metrics_port is not None:
+        raise UserError("--metrics-port is for add, evolve and resume.", hint="A baseline has no metrics.")
     with opened(db) as system:
         running = Engine(
             engine.workers,

@@ -77,8 +77,19 @@ def table(
 ) -> None:
     """Print rows of text under their titles, `total` under a line."""
     shown = console()
+    _put(laid_out(columns, rows, width=shown.width, total=total), shown)
+
+
+def laid_out(
+    columns: Sequence[Column | str],
+    rows: Iterable[Sequence[str]],
+    *,
+    width: int,
+    total: Sequence[str] | None = None,
+) -> Table:
+    """What `table` prints, for a terminal of `width` columns."""
     known = [Column(column) if isinstance(column, str) else column for column in columns]
-    places = [place for place, column in enumerate(known) if shown.width >= column.least]
+    places = [place for place, column in enumerate(known) if width >= column.least]
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for column in (known[place] for place in places):
         justify: Literal["left", "right"] = "right" if column.right else "left"
@@ -88,7 +99,7 @@ def table(
     if total is not None:
         made.add_section()
         made.add_row(*(total[place] for place in places))
-    _put(made, shown)
+    return made
 
 
 def facts(values: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import typer
 from mutant.cli.display import emit, fixed, right, say, table
 from mutant.cli.grouping import grouped
 from mutant.cli.leaking import leakage_facts, show_leaks
+from mutant.cli.metering import metered
 from mutant.cli.opening import opened
 from mutant.cli.options import Db, EngineOptions, Json, SettingOptions
 from mutant.cli.shortfall import UNTRAINED, tell_untrained, untrained
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mutant.search.growth import Engine
     from mutant.search.progress import Progress as Event
     from mutant.search.system import System, TaskSummary
+    from mutant.search.workers import Crew
     from mutant.storage.records import Run
     from mutant.storage.store import Store
 
@@ -129,18 +131,25 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
     options.check()
     store = system.store
     before = len(store.runs()) - (store.unfinished_run() is not None)
-    with Signals() as signals:
+    with metered(options) as meters, Signals() as signals:
         try:
             with watching(store, fresh=fresh) as watch:
 
                 def heard(event: "Event") -> None:
                     if isinstance(event, SegmentStarted):  # the workers have started by now
                         signals.arm()
+                    if meters is not None:
+                        meters.heard(event)
                     watch.heard(event)
+
+                def told(crew: "Crew") -> None:
+                    if meters is not None:
+                        meters.told(crew)
+                    watch.told(crew)
 
                 workers, address, pipeline = options.workers, options.ray_address, options.pipeline
                 engine = Engine(
-                    workers, address, options.seconds, heard, watch.told, options.cache, pipeline, options.patient
+                    workers, address, options.seconds, heard, told, options.cache, pipeline, options.patient
                 )
                 with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
                     return work(system, engine)

@@ -194,6 +194,18 @@ class EngineOptions:
         _engine("TIME", "End a worker on Ray that makes no progress for so long (10m, more for big children)."),
     ] = None
 
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="N",
+            rich_help_panel=_ENGINE,
+            help="Serve Prometheus metrics on this port meanwhile (extra serve).",
+        ),
+    ] = None
+    metrics_address: Annotated[str, _engine("HOST", "Address for --metrics-port.")] = "127.0.0.1"
+
     @property
     def patient(self) -> float | None:
         """Seconds that a worker may make no progress; None chooses. Raises `UserError` for what is no time."""

@@ -1,8 +1,9 @@
-"""Reports over the whole system: `mutant report metrics`, `mutant report speed`."""
+"""Reports: `mutant report metrics`, `mutant report speed`, `mutant report trace`."""
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +11,12 @@ from mutant.cli.display import emit, facts, right, say, table
 from mutant.cli.opening import reading
 from mutant.cli.options import Db, Json
 from mutant.cli.words import UNKNOWN, count, duration, listed, percent, plural, points
+from mutant.tasks.errors import UserError
 
 if TYPE_CHECKING:
     from mutant.search.metrics import Metric, MetricsReport
+    from mutant.storage.records import Run
+    from mutant.storage.store import Store
 
 PANEL = "Looking"
 reports = typer.Typer(help="Reports over the whole system.", no_args_is_help=True)
@@ -87,6 +91,55 @@ def speed(db: Db = None, as_json: Json = False) -> None:
     )
     say(f"Peak, measured now by a product of {peak.size:,} x {peak.size:,} in {peak.dtype}: "
         f"{count(peak.flops_per_second)}FLOP/s on {peak.device}")  # fmt: skip
+
+
+@reports.command()
+def trace(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write it there.")] = Path("trace.json"),
+    run: Annotated[
+        int | None, typer.Option("--run", min=1, metavar="N", help="That run; the latest by default.")
+    ] = None,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Write what every worker did when as a trace that Perfetto and Chrome show: of a run that ended or goes on."""
+    from mutant.search.trace import Summary, events, write
+    from mutant.storage.records import now
+    from mutant.storage.worked import timings
+
+    summary, moment = Summary(), now()
+    with reading(db) as store:
+        chosen = _run(store, run)
+        about = {"run": chosen.id, "state": chosen.state, "started_at": chosen.started_at, "written_at": moment}
+        write(out, events(timings(store, chosen.id), moment, summary), about)
+        done = sum(tally.done for key, tally in store.tallies().items() if key.run == chosen.id)
+    left_out = max(0, done - summary.children)
+    if as_json:
+        emit({"file": str(out), "run": chosen.id, "state": chosen.state, "left_out": left_out, **asdict(summary)})
+        return
+    total = sum(summary.seconds.values())
+    table(
+        ["what", right("time"), right("share")],
+        (
+            [kind, duration(seconds), percent(seconds / total if total else None)]
+            for kind, seconds in sorted(summary.seconds.items(), key=lambda item: -item[1])
+        ),
+    )
+    children, rows = plural(summary.children, "child", "children"), plural(len(summary.rows), "worker")
+    say(f"Run {chosen.id}: {children} on {rows}, in {out}")
+    if left_out:
+        say(f"Left out, because nobody recorded their times: {plural(left_out, 'child', 'children')}")
+    say("Open it in https://ui.perfetto.dev, which shows it without sending it anywhere, or in chrome://tracing.")
+
+
+def _run(store: "Store", number: int | None) -> "Run":
+    """The run of that number, or the latest."""
+    if number is not None:
+        return store.run(number)
+    runs = store.runs()
+    if not runs:
+        raise UserError("There is no run yet to trace.", hint="Begin one: mutant add URI")
+    return runs[-1]
 
 
 def _show_matrix(found: "MetricsReport") -> None:

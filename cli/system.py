@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -138,9 +138,23 @@ def _system_words(system: dict[str, Any]) -> dict[str, str]:
     return words | ({"settings": given} if given else {})
 
 
-def status(db: Db = None, as_json: Json = False) -> None:
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show who trains what, again and again, until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, max=3600, metavar="S", help="Seconds between looks, with --watch.")
+    ] = 2.0,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
     """Show the system: its root, its runs and what became of their children, what to do next."""
     with reading(db) as store:
+        if watch:
+            from mutant.cli.live import watch as watching
+
+            watching(store, every=every, as_json=as_json)
+            return
         found = status_facts(store)
     if as_json:
         emit(found)

@@ -238,6 +238,8 @@ class Bars:
                 self._end(event.task, None if winner is None else winner.quality)
                 if event.effort is not None:
                     self._print(f"{event.task}: {describe_effort(event.effort)}")
+            case events.ChildBegun():
+                pass
 
     def _add(self, what: str, *, total: int | None, completed: int = 0) -> TaskID:
         return self.progress.add_task(what, total=total, completed=completed, so_far="")

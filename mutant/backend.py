@@ -99,6 +99,14 @@ def accelerator() -> str | None:
     return None if device.platform == "cpu" else device.device_kind
 
 
+def device() -> str:
+    """The kind of the device that computes here: `cpu`, or a platform with its model, as `gpu NVIDIA A100`."""
+    from mutant.typed import xla
+
+    found = xla.devices()[0]
+    return found.platform if found.device_kind == found.platform else f"{found.platform} {found.device_kind}"
+
+
 def processor() -> str:
     """The processor that XLA compiles for: architecture, model, family and the widest vectors, as far as known."""
     import platform

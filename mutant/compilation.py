@@ -1,6 +1,6 @@
 """How many programs XLA compiled, and how long it took: heard from JAX itself."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,13 +16,14 @@ class Compiled:
 
 
 @contextmanager
-def counting() -> Generator[Compiled]:
-    """Count what this process compiles while the block lasts, in any thread."""
+def counting(heard: Callable[[float], None] = lambda seconds: None) -> Generator[Compiled]:
+    """Count what this process compiles while the block lasts, in any thread; `heard` hears of it as it ends."""
     found = Compiled()
 
     def took(event: str, duration_secs: float, **_: str | int) -> None:
         if event.endswith(("backend_compile_duration", "jaxpr_trace_duration", "jaxpr_to_mlir_module_duration")):
             found.seconds += duration_secs
+            heard(duration_secs)
         if event.endswith("backend_compile_duration"):
             found.programs += 1
 

@@ -15,6 +15,7 @@ from mutant.activations.source import Source
 from mutant.assignment import Assignment
 from mutant.dataset import Dataset
 from mutant.position import derive
+from mutant.recorder import Recorder
 from mutant.schedule import learning_rates
 from mutant.sgd import Chunk
 from mutant.shape import Signature
@@ -40,16 +41,24 @@ def capacity(batch: int, inputs: Signature) -> int:
 class Feed:
     """What each validation period trains on. Every chunk has one shape; what it has too much of has no weight.
 
-    `waited` counts the seconds in which the training had to wait for its data.
+    `waited` counts the seconds in which the training had to wait for its data; the recorder hears when it does.
     """
 
-    def __init__(self, assignment: Assignment, dataset: Dataset, cache: ActivationCache, inputs: Signature) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        dataset: Dataset,
+        cache: ActivationCache,
+        inputs: Signature,
+        recorder: Recorder | None = None,
+    ) -> None:
         training, plan = assignment.training, assignment.blueprint
         self.batch = min(training.batch, len(dataset.train))
         self.per_visit = min(training.examples_per_validation, len(dataset.train))
         self.steps = -(-self.per_visit // self.batch)
         self.visits = training.validations
         self.waited = 0.0
+        self._recorder = recorder or Recorder()
         self._capacity = capacity(self.batch, inputs)
         rates = learning_rates(plan.hyperparameters, self.steps * self.visits, self.visits)
         self._rates = rates.reshape(self.visits, self.steps)
@@ -78,7 +87,9 @@ class Feed:
         following = ahead.submit(self._chunk, *starts[0])
         for index, (visit, _) in enumerate(starts):
             before = time.monotonic()
+            self._recorder.phase("wait")
             chunk = following.result()
+            self._recorder.phase("train")
             self.waited += time.monotonic() - before
             if index + 1 < len(starts):
                 following = ahead.submit(self._chunk, *starts[index + 1])

@@ -6,6 +6,7 @@ from typing import Literal
 
 from mutant.component import Arrays, Component
 from mutant.path import Path
+from mutant.spans import Account
 
 FailureKind = Literal["out of memory", "not finite", "worker lost", "hung", "preempted", "error"]
 """Why a child failed: memory that ran out; a loss that is not finite; a worker that was killed, that made no progress,
@@ -44,7 +45,7 @@ class Trained:
     """A candidate's path with the components that its training made, by digest; what it shares is not repeated.
 
     `validations` holds the accuracy (0 to 1) of each validation in order; the path's quality is the best of them.
-    `traces` holds the optimizer's momentum per trained part, by trace digest.
+    `traces` holds the optimizer's momentum per trained part, by trace digest. `account` tells where its time went.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Trained:
     traces: Mapping[str, Arrays]
     validations: tuple[float, ...]
     cost: Cost = Cost()
+    account: Account | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Failed:
     kind: FailureKind
     reason: str
     cost: Cost = Cost()
+    account: Account | None = None
 
 
 Outcome = Trained | Failed

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -28,7 +28,9 @@ from mutant.pipeline import Crew, Pipeline, StageLost, pipelined, setups
 from mutant.prefix import Prefix
 from mutant.probe import probe_rows, probed_head
 from mutant.pulse import Pulse
+from mutant.recorder import Recorder, seat
 from mutant.sgd import Child, Chunk, State, training_program
+from mutant.spans import Account
 from mutant.state import Numbers, initial_state, parts_of
 from mutant.template import Fitted, fitted
 
@@ -43,16 +45,36 @@ def train(
     cache: ActivationCache,
     crew: Crew | None = None,
     pulse: Pulse | None = None,
+    recorder: Recorder | None = None,
 ) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds, or a `crew`.
 
     A crew holds the groups of a child whose gradients do not travel end to end; without one this process does all.
     `pulse` tells another thread how far it is.
-    A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception.
+    A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception. The outcome's
+    account is what the `recorder` heard, from when it was made.
     """
+    recorder = recorder or Recorder()
+    reused, computed = cache.reused_rows, cache.computed_rows
+    with cache.hearing(recorder.computed):
+        outcome = _outcome(assignment, dataset, cache, crew, pulse or Pulse(), recorder)
+    spans = recorder.spans()
+    rows = cache.reused_rows - reused, cache.computed_rows - computed
+    return replace(outcome, account=Account(seat(), spans, *rows, cache.held_bytes))
+
+
+def _outcome(
+    assignment: Assignment,
+    dataset: Dataset,
+    cache: ActivationCache,
+    crew: Crew | None,
+    pulse: Pulse,
+    recorder: Recorder,
+) -> Outcome:
+    recorder.phase("prepare")
     started = time.monotonic()
     try:
-        return _train(assignment, dataset, cache, crew, pulse or Pulse(), started)
+        return _train(assignment, dataset, cache, crew, pulse, recorder)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
@@ -87,23 +109,32 @@ def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
 
 
 def _train(
-    assignment: Assignment, dataset: Dataset, cache: ActivationCache, crew: Crew | None, pulse: Pulse, started: float
+    assignment: Assignment,
+    dataset: Dataset,
+    cache: ActivationCache,
+    crew: Crew | None,
+    pulse: Pulse,
+    recorder: Recorder,
 ) -> Trained:
+    started = time.monotonic()
     suffix = fitted(assignment.blueprint)
-    feed = Feed(assignment, dataset, cache, suffix.inputs)
-    with counting() as before:
+    feed = Feed(assignment, dataset, cache, suffix.inputs, recorder)
+    with counting(recorder.compiled) as before:
         head, probing = _probed(assignment, dataset, cache)
         state, buffers = initial_state(assignment, suffix, head)
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
-    with counting() as compiled, feed.chunks() as chunks:
+    with counting(recorder.compiled) as compiled, feed.chunks() as chunks:
         for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew, pulse):
+            recorder.phase("validate")
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
             accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation, pulse)
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
             if assignment.hopeless(len(best.validations), max(best.validations)):
                 break
+            recorder.phase("train")
+    recorder.phase("pack")
     waited = max(0.0, feed.waited - (cache.computed_seconds - computed))
     device = max(0.0, probing - before.seconds) + max(0.0, time.monotonic() - looped - waited - compiled.seconds)
     result = _result(assignment, best)

@@ -26,9 +26,10 @@ from mutant.search.memory import Memory
 from mutant.search.planning import charges, out_of_time, planned, room_for
 from mutant.search.population import Population
 from mutant.search.prediction import Prediction, Sizes, predict_children
-from mutant.search.progress import ChildFinished, GenerationFinished
+from mutant.search.progress import ChildBegun, ChildFinished, GenerationFinished
 from mutant.search.setup import Search
 from mutant.search.sharing import sharing
+from mutant.spans import Seat
 from mutant.storage.records import CandidateRecord, Segment
 from mutant.storage.refusals import Damaged
 
@@ -45,9 +46,10 @@ def work_off(
     for number, outcome in search.evaluator.train_from(source, search.supply, source.begun):
         under_way = source.under_way[number]
         arrival = len(source.ended) + 1
-        if commit(search, under_way.record, outcome, memory, attempt=under_way.attempt, arrival=arrival):
+        committed = commit(search, under_way.record, outcome, memory, attempt=under_way.attempt, arrival=arrival)
+        if committed is not None:
             source.arrived(number, outcome)
-            told.outcome(under_way.record, outcome, source.population, arrival)
+            told.outcome(under_way.record, outcome, source.population, arrival, committed.seconds)
     return source.population
 
 
@@ -119,14 +121,16 @@ class Draws:
             return number, self._work(record, plan)
         return self._drawn(worker)
 
-    def begun(self, number: int, worker: str) -> None:
+    def begun(self, number: int, worker: str, seat: Seat | None = None, /) -> None:
         """Training begins. A new child was written as begun when it was drawn, so that only another attempt is told."""
         child = self.under_way[number]
         drawn_for, child.leased_by = child.leased_by, None
+        record = child.record
+        self._search.listener(ChildBegun(record.candidate.task, record.generation, record.child, worker))
         if drawn_for == worker:
             return
         place = (self._segment.key, child.record.generation, child.record.child)
-        child.attempt = self._search.store.lease_candidate(*place, worker)
+        child.attempt = self._search.store.lease_candidate(*place, worker, seat)
 
     def arrived(self, number: int, outcome: Outcome) -> None:
         """The outcome of a child was committed."""
@@ -196,10 +200,13 @@ class _Told:
     def __init__(self, search: Search, segment: Segment, before: Population) -> None:
         self._search, self._segment, self._own = search, segment, len(before.own)
 
-    def outcome(self, record: CandidateRecord, outcome: Outcome, after: Population, arrival: int) -> None:
+    def outcome(
+        self, record: CandidateRecord, outcome: Outcome, after: Population, arrival: int, seconds: float
+    ) -> None:
+        """An outcome was committed, in so many seconds."""
         config, task = self._search.config, self._segment.task
         validations = config.training.validations
-        self._search.listener(ChildFinished(task, record.generation, record.child, outcome, validations))
+        self._search.listener(ChildFinished(task, record.generation, record.child, outcome, validations, seconds))
         if arrival % config.generation_size and arrival != config.children:
             return
         generation, joined = (arrival - 1) // config.generation_size, len(after.own) - self._own

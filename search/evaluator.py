@@ -14,6 +14,8 @@ from mutant.component import Arrays, Component, Spec
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.path import Candidate, Path
+from mutant.recorder import Recorder, seat
+from mutant.spans import Seat
 
 if TYPE_CHECKING:
     from mutant.pipeline import Crew
@@ -69,11 +71,16 @@ HERE = "this process"
 Chain = tuple[tuple[Spec, ...], int]
 """The components of a path by their specs, bottom first, and the image size in pixels."""
 Flops = tuple[float, ...]
-Begun = Callable[[int, str], None]
-"""Hears that a worker begins to train the candidate of an index; again when it begins anew elsewhere."""
 
 
-def unheard(_: int, __: str) -> None:
+class Begun(Protocol):
+    """Hears that a worker begins to train the candidate of an index, and where the worker is, as soon as that is known;
+    again when the candidate begins anew elsewhere."""
+
+    def __call__(self, index: int, worker: str, seat: Seat | None = None, /) -> None: ...
+
+
+def unheard(_: int, __: str, ___: Seat | None = None, /) -> None:
     """For those who need not know who trains what."""
 
 
@@ -177,7 +184,8 @@ class InProcessEvaluator:
     def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         while (taken := source.take(HERE)) is not None:
             index, item = taken
-            begun(index, HERE)
+            begun(index, HERE, seat())
+            recorder = Recorder()
             try:
                 components = {digest: supply.component(digest) for digest in item.digests}
                 traces = {digest: supply.trace(digest) for digest in item.traces}
@@ -188,12 +196,12 @@ class InProcessEvaluator:
             after = source.ahead()
             if after is not None and after.dataset == item.dataset:
                 self.cache.read_ahead(after.prefix, (dataset.train, dataset.validation))
-            yield index, self._trained(item.assignment(components, traces), dataset)
+            yield index, self._trained(item.assignment(components, traces), dataset, recorder)
 
-    def _trained(self, assignment: Assignment, dataset: Dataset) -> Outcome:
+    def _trained(self, assignment: Assignment, dataset: Dataset, recorder: Recorder) -> Outcome:
         from mutant.train import train
 
-        return train(assignment, dataset, self.cache, self._crew)
+        return train(assignment, dataset, self.cache, self._crew, recorder=recorder)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return answer(path, components, images)

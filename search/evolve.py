@@ -21,9 +21,17 @@ from mutant.search.halving import stop_below
 from mutant.search.memory import Memory
 from mutant.search.planning import out_of_time, plan
 from mutant.search.population import Population
-from mutant.search.progress import BudgetSpent, ChildFinished, GenerationFinished, SegmentFinished, SegmentStarted
+from mutant.search.progress import (
+    BudgetSpent,
+    ChildBegun,
+    ChildFinished,
+    GenerationFinished,
+    SegmentFinished,
+    SegmentStarted,
+)
 from mutant.search.setup import Search
 from mutant.search.sharing import sharing
+from mutant.spans import Seat
 from mutant.storage.effort import efforts
 from mutant.storage.records import CandidateRecord, Segment
 
@@ -145,17 +153,20 @@ def _train(
     attempts: dict[int, int] = {}
     trained: dict[str, Path] = {}
 
-    def begun(index: int, worker: str) -> None:
+    def begun(index: int, worker: str, seat: Seat | None = None, /) -> None:
         record = waiting[index]
-        attempts[index] = store.lease_candidate(segment.key, record.generation, record.child, worker)
+        attempts[index] = store.lease_candidate(segment.key, record.generation, record.child, worker, seat)
+        search.listener(ChildBegun(segment.task, generation, record.child, worker))
 
     for index, outcome in search.evaluator.train(work, search.supply, begun):
         record = waiting[index]
-        if not commit(search, record, outcome, memory, attempt=attempts.get(index)):
+        committed = commit(search, record, outcome, memory, attempt=attempts.get(index))
+        if committed is None:
             continue
         if isinstance(outcome, Trained):
             trained[outcome.path.id] = outcome.path
-        search.listener(ChildFinished(segment.task, generation, record.child, outcome, training.validations))
+        told = ChildFinished(segment.task, generation, record.child, outcome, training.validations, committed.seconds)
+        search.listener(told)
     return trained
 
 

@@ -19,6 +19,16 @@ class SegmentStarted:
 
 
 @dataclass(frozen=True)
+class ChildBegun:
+    """A worker begins to train a child; again when another does after it."""
+
+    task: str
+    generation: int
+    child: int
+    worker: str
+
+
+@dataclass(frozen=True)
 class ChildFinished:
     task: str
     generation: int
@@ -26,6 +36,8 @@ class ChildFinished:
     outcome: Outcome
     validations: int
     """As many as a child has unless it is stopped early."""
+    commit_seconds: float = 0.0
+    """What it took to write the outcome to the database."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Notice:
     text: str
 
 
-Progress = Notice | SegmentStarted | ChildFinished | GenerationFinished | BudgetSpent | SegmentFinished
+Progress = Notice | SegmentStarted | ChildBegun | ChildFinished | GenerationFinished | BudgetSpent | SegmentFinished
 Listener = Callable[[Progress], None]
 
 

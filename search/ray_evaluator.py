@@ -88,7 +88,7 @@ class RayEvaluator:
         self._team.call_roll()
         while shift.take(self._team.present) or (shift.lazy and not self._team.present):
             for index, member in self._dealt(shift):
-                begun(index, f"worker {member.slot}")
+                begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
                 if shift.is_new(index):
                     self._keep_references_of(shift.around)
                 try:

@@ -11,6 +11,7 @@ from mutant.assignment import Assignment
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.pipeline import Hand, StageLost
+from mutant.recorder import Recorder
 from mutant.search.deaths import ATTEMPTS
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.ray_start import ray, start
@@ -124,12 +125,12 @@ class PipelineEvaluator(InProcessEvaluator):
         self.stages = RayCrew(workers, address=address)
         super().__init__(cache, home, told, self.stages)
 
-    def _trained(self, assignment: Assignment, dataset: Dataset) -> Outcome:
+    def _trained(self, assignment: Assignment, dataset: Dataset, recorder: Recorder) -> Outcome:
         for _ in range(ATTEMPTS - 1):
-            outcome = super()._trained(assignment, dataset)
+            outcome = super()._trained(assignment, dataset, recorder)
             if not (isinstance(outcome, Failed) and outcome.kind == "worker lost"):
                 return outcome
-        return super()._trained(assignment, dataset)
+        return super()._trained(assignment, dataset, recorder)
 
     def close(self) -> None:
         super().close()

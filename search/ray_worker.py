@@ -4,6 +4,7 @@ JAX is imported here alone, on the worker's side.
 """
 
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,11 @@ from mutant.dataset import Dataset
 from mutant.outcome import Outcome
 from mutant.path import Path
 from mutant.pulse import Pulse
+from mutant.recorder import Recorder
 from mutant.search.evaluator import Chain, Flops, Work
 from mutant.search.prediction import FLOPS_PER_SECOND
 from mutant.search.ray_start import machines, ray
+from mutant.spans import Seat
 
 HELD_BYTES = 1 << 30
 """Components and data sets that a worker keeps at hand."""
@@ -42,6 +45,11 @@ class About:
     node: str
     kind: str
     rate: float
+    host: str = ""
+
+    @property
+    def seat(self) -> Seat:
+        return Seat(self.host, self.pid, self.kind)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,9 @@ class Worker:
 
     def about(self) -> About:
         node = ray.get_runtime_context().get_node_id()
-        return About(os.getpid(), node, *kind_of(os.environ.get(KIND), accelerated=_accelerated(node)))
+        return About(
+            os.getpid(), node, *kind_of(os.environ.get(KIND), accelerated=_accelerated(node)), host=platform.node()
+        )
 
     def progress(self) -> float:
         """A number that grows while a child is trained or activations are computed; it says nothing else."""
@@ -80,10 +90,11 @@ class Worker:
     def train(self, parcel: Parcel) -> Outcome:
         from mutant.train import train
 
+        recorder = Recorder()
         assignment, dataset = self._unpacked(parcel)
         if parcel.ahead is not None and parcel.ahead.dataset == parcel.work.dataset:
             self._cache.read_ahead(parcel.ahead.prefix, (dataset.train, dataset.validation))
-        return train(assignment, dataset, self._cache, pulse=self._pulse)
+        return train(assignment, dataset, self._cache, pulse=self._pulse, recorder=recorder)
 
     def fill(self, parcel: Parcel) -> int:
         """With nothing else to do, compute some of a child's frozen activations that are not kept yet; how many."""

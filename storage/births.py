@@ -8,8 +8,10 @@ from sqlalchemy import Connection, insert, select
 
 from mutant.component import Component
 from mutant.mutation import to_dict
+from mutant.outcome import Outcome, Trained
 from mutant.path import Path
 from mutant.storage import weights
+from mutant.storage.blobs.placement import Depot
 from mutant.storage.paths import path_key
 from mutant.storage.records import now
 from mutant.storage.refusals import Conflict
@@ -38,6 +40,15 @@ def prepare(path: Path, components: Mapping[str, Component], traces: Mapping[str
     if unused:
         raise Conflict(f"Path {path.id[:12]} brings components that it does not use: {', '.join(sorted(unused))}.")
     return NewPath(path, dict(components), tuple(blobs), tuple(traces))
+
+
+def shipped(depot: Depot, outcome: Outcome) -> NewPath | None:
+    """What an outcome brings, prepared, with its large weights in the blob store already; None when nothing came."""
+    if not isinstance(outcome, Trained):
+        return None
+    new = prepare(outcome.path, outcome.components, outcome.traces)
+    weights.ship(depot, new.weights)
+    return new
 
 
 def write_path(connection: Connection, new: NewPath) -> int:

@@ -20,6 +20,7 @@ from mutant.storage.records import OPEN, CandidateRecord, Planned, SegmentKey, n
 from mutant.storage.refusals import Conflict, Late
 from mutant.storage.runs import check_open
 from mutant.storage.schema import CandidateRow, PathRow, SegmentRow, TaskRow
+from mutant.storage.timings import ChildPlace, write_account
 
 
 def plan(connection: Connection, segment: SegmentKey, generation: int, planned: Sequence[Planned]) -> None:
@@ -52,7 +53,7 @@ def draw(
     found = paths.path_keys(connection, (planned.candidate.id, planned.parent))
     if planned.candidate.id in found:
         raise Conflict(f"Candidate {planned.candidate.id[:12]} was trained before, at another place.")
-    begun = {"state": "RUNNING", "token": token, "attempt": 1, "worker": worker}
+    begun = {"state": "RUNNING", "token": token, "attempt": 1, "worker": worker, "began_at": now()}
     connection.execute(insert(CandidateRow).values(_queued(segment, generation, planned, found) | begun))
 
 
@@ -148,7 +149,7 @@ def lease(connection: Connection, segment: SegmentKey, generation: int, child: i
     check_open(connection, segment)
     row = CandidateRow
     place = _place(segment, generation, child) & row.state.in_(OPEN)
-    values = {"state": "RUNNING", "token": token, "attempt": row.attempt + 1, "worker": worker}
+    values = {"state": "RUNNING", "token": token, "attempt": row.attempt + 1, "worker": worker, "began_at": now()}
     attempt = connection.scalar(update(row).where(place).values(values).returning(row.attempt))
     if attempt is None:
         raise Late(f"Child {child} of generation {generation} in segment {segment.index} has an outcome already.")
@@ -190,6 +191,8 @@ def commit(
         assert new is not None
         values |= {"state": "DONE", "path_key": write_path(connection, new), "validations": list(outcome.validations)}
     connection.execute(update(CandidateRow).where(place).values(values))
+    if outcome.account is not None:
+        write_account(connection, ChildPlace(segment, generation, child), outcome.account)
 
 
 def _check_outcome(candidate: str, seed: int, outcome: Outcome) -> None:

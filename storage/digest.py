@@ -1,9 +1,9 @@
 """The digest of what a database means: equal for two runs of the same settings, however they were interrupted.
 
-It covers the bytes of all weights, wherever they lie, and every row but the log of events, the leases and the keys to
-the server, and in the rows everything but times, costs in seconds, compilations, the wording of failures, the room that
-collected weights took, and the order of arrival (the numbers of rows inside the database), but for the order that a
-run without generations was drawn by.
+It covers the bytes of all weights, wherever they lie, and every row but the log of events, the leases, the keys to the
+server and what which worker did when, and in the rows everything but times, costs in seconds, compilations, the wording
+of failures, the room that collected weights took, and the order of arrival (the numbers of rows inside the database),
+but for the order that a run without generations was drawn by.
 """
 
 import hashlib

@@ -44,6 +44,12 @@ def load(connection: Connection) -> Lease | None:
     return checked(Lease(row.token, process, row.purpose, row.beat, row.since))
 
 
+def holder(connection: Connection) -> Lease | None:
+    """The lease, if anybody holds it."""
+    lease = load(connection)
+    return None if lease is None or lease.process is None else lease
+
+
 def take(connection: Connection, process: Process, purpose: str) -> Lease:
     """Give the lease to `process`, whoever has it. What the holder before it left in training is STALE."""
     before = load(connection)

@@ -1,7 +1,7 @@
 """Paths, their parts and mutations, read from their rows: six queries, however many paths are asked for."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, true
@@ -158,6 +158,15 @@ def _mutations(connection: Connection, condition: ColumnElement[bool]) -> dict[i
     for key, kind, data in connection.execute(query):
         mutations[key].append(checked(from_dict({"kind": kind, **data})))
     return {key: tuple(of_path) for key, of_path in mutations.items()}
+
+
+def best_paths(connection: Connection, winners: Mapping[str, int]) -> tuple[Path, ...]:
+    """The paths of `winners`, keys by task, in their order. Raises Damaged when one is not of its task."""
+    found = {path.task: path for path in load_paths(connection, with_keys(winners.values()))}
+    strange = next((task for task in winners if task not in found), None)
+    if strange is not None:
+        raise Damaged(f"The best path of task '{strange}' belongs to another task.", hint="See: mutant verify")
+    return tuple(found[task] for task in winners)
 
 
 def ids(connection: Connection, keys: Iterable[int]) -> dict[int, str]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, select, update
 from mutant.storage.faults import decoding
 from mutant.storage.records import SystemInfo
 from mutant.storage.schema import Base, CandidateRow, EventRow, KeyRow, LeaseRow, PermitRow, SystemRow, TaskRow
+from mutant.storage.schema_work import TimingRow, WorkerRow
 from mutant.tasks.task import Task
 from mutant.tasks.uri import portable
 
@@ -41,8 +42,8 @@ def forget_places(connection: Connection) -> None:
 
 def portable_tables() -> tuple[Table, ...]:
     """Those that can leave, each after those that it names: not the keys to the system's server, nor who holds its
-    lease, nor the collector's permits."""
-    stay = {row.__tablename__ for row in (KeyRow, LeaseRow, PermitRow)}
+    lease, nor the collector's permits, nor what which worker did when."""
+    stay = {row.__tablename__ for row in (KeyRow, LeaseRow, PermitRow, TimingRow, WorkerRow)}
     return tuple(table for table in Base.metadata.sorted_tables if table.name not in stay)
 
 

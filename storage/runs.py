@@ -11,6 +11,7 @@ from mutant.storage.faults import decoding
 from mutant.storage.records import OPEN, Run, RunState, Segment, SegmentKey, now
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import CandidateRow, PathRow, RunRow, SegmentRow, TaskRow
+from mutant.tasks.errors import Unknown
 
 
 @decoding()
@@ -25,6 +26,14 @@ def load_runs(connection: Connection, where: ColumnElement[bool] | None = None) 
         _checked(Run(row.id, row.config, tuple(segments[row.id]), row.state, row.started_at, row.ended_at))
         for row in rows
     )
+
+
+def load_run(connection: Connection, run: int) -> Run:
+    """The run with this number. Raises Unknown when there is none."""
+    found = load_runs(connection, RunRow.id == run)
+    if not found:
+        raise Unknown(f"There is no run {run}.", hint="See: mutant status")
+    return found[0]
 
 
 def _checked(run: Run) -> Run:

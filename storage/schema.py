@@ -257,6 +257,7 @@ class CandidateRow(Base):
     planned_at: Mapped[datetime]
     committed_at: Mapped[datetime | None]
     arrival: Mapped[int | None]
+    began_at: Mapped[datetime | None]
 
 
 class LeaseRow(Base):

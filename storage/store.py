@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from mutant.component import Arrays, Component
-from mutant.outcome import Outcome, Trained
+from mutant.outcome import Outcome
 from mutant.path import Path
 from mutant.pool import Pool
+from mutant.spans import Seat, Span
 from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
 from mutant.storage.blobs.placement import Depot, Placement, chosen, opened
 from mutant.storage.engine import connect, revision
@@ -29,10 +30,11 @@ from mutant.storage.records import (
     SegmentKey,
     SystemInfo,
 )
-from mutant.storage.refusals import Conflict, Damaged
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import PathRow, RunRow, TaskRow
+from mutant.storage.timings import Beginning, ChildPlace, Commit, write_commit, write_worker
 from mutant.storage.url import database_url, label
-from mutant.tasks.errors import Unknown, UserError
+from mutant.tasks.errors import UserError
 from mutant.tasks.task import Task
 
 
@@ -45,6 +47,7 @@ class Store:
         self._engine = connect(url, read_only=read_only, busy_seconds=busy_seconds)
         self._info: SystemInfo | None = None
         self._depot: Depot | None = None
+        self._committed: Commit | None = None
         self.lease: leases.Lease | None = None
         """The lease that this store holds (`holding.py`): every write asks whether it still does."""
 
@@ -215,11 +218,7 @@ class Store:
         """The root and every task's best path, in the order in which the tasks came."""
         with self.reading() as connection:
             winners = runs.winners(connection)
-            found = {path.task: path for path in paths.load_paths(connection, paths.with_keys(winners.values()))}
-            strange = next((task for task in winners if task not in found), None)
-            if strange is not None:
-                raise Damaged(f"The best path of task '{strange}' belongs to another task.", hint="See: mutant verify")
-            return Pool(self._root(connection), tuple(found[task] for task in winners))
+            return Pool(self._root(connection), paths.best_paths(connection, winners))
 
     # Weights
 
@@ -256,8 +255,7 @@ class Store:
                 catalog.add_task(connection, task)
             write_images(connection, images)
             tasks = [catalog.task_key(connection, name) for name in segments]
-            run = runs.begin(connection, config, tasks)
-            return runs.load_runs(connection, RunRow.id == run)[0]
+            return runs.load_run(connection, runs.begin(connection, config, tasks))
 
     def runs(self) -> tuple[Run, ...]:
         """All runs, oldest first."""
@@ -266,10 +264,7 @@ class Store:
 
     def run(self, run_id: int) -> Run:
         with self.reading() as connection:
-            found = runs.load_runs(connection, RunRow.id == run_id)
-        if not found:
-            raise Unknown(f"There is no run {run_id}.", hint="See: mutant status")
-        return found[0]
+            return runs.load_run(connection, run_id)
 
     def unfinished_run(self) -> Run | None:
         """The run that `mutant resume` goes on with."""
@@ -284,17 +279,21 @@ class Store:
     def draw_candidate(self, segment: SegmentKey, generation: int, child: Planned, worker: str) -> None:
         """Write one child that `worker` begins to train, its first attempt. Needs the system's lease."""
         with self.changing() as connection:
-            candidates.draw(connection, segment, generation, child, leases.token(self.lease), worker)
+            write_worker(connection, token := leases.token(self.lease), worker, None)
+            candidates.draw(connection, segment, generation, child, token, worker)
 
     def candidates(self, segment: SegmentKey, generation: int | None = None) -> tuple[CandidateRecord, ...]:
         """The candidates of a segment, or of one of its generations, by (generation, child)."""
         with self.reading() as connection:
             return candidates.load_candidates(connection, segment, generation)
 
-    def lease_candidate(self, segment: SegmentKey, generation: int, child: int, worker: str) -> int:
-        """Note that `worker` begins to train a candidate; the number of the attempt. Needs the system's lease."""
+    def lease_candidate(
+        self, segment: SegmentKey, generation: int, child: int, worker: str, seat: Seat | None = None
+    ) -> int:
+        """Note that `worker` begins to train a candidate, and its `seat`; the attempt's number. Needs the lease."""
         with self.changing() as connection:
-            return candidates.lease(connection, segment, generation, child, leases.token(self.lease), worker)
+            write_worker(connection, token := leases.token(self.lease), worker, seat)
+            return candidates.lease(connection, segment, generation, child, token, worker)
 
     def tallies(self) -> dict[SegmentKey, tally.Tally]:
         """What became of the candidates of every segment that has any, counted."""
@@ -308,14 +307,14 @@ class Store:
 
     def commit_outcome(
         self, segment: SegmentKey, generation: int, child: int, outcome: Outcome, **told: int | None
-    ) -> None:
-        """Write all that came of a candidate; again it changes nothing. `told`, Conflict, Late: `candidates.commit`."""
-        new = None
-        if isinstance(outcome, Trained):
-            new = births.prepare(outcome.path, outcome.components, outcome.traces)
-            weights.ship(self.depot, new.weights)
+    ) -> Span:
+        """Write all that came of a candidate, again: nothing; when. `told`, Conflict, Late: `candidates.commit`."""
+        began, new = Beginning.now(), births.shipped(self.depot, outcome)
         with self.changing() as connection:
             candidates.commit(connection, segment, generation, child, outcome, new, **told)
+            write_commit(connection, self._committed)
+        self._committed = Commit(ChildPlace(segment, generation, child), began.until_now())
+        return self._committed.span
 
     def training_seconds(self) -> dict[str, float]:
         """Seconds spent on training candidates, by task, of every task that has any."""
@@ -333,6 +332,7 @@ class Store:
         weights.ship(self.depot, [] if blob is None else [blob])
         with self.changing() as connection:
             runs.finish_segment(connection, segment, winner)
+            write_commit(connection, self._committed)
             if winner is not None and golden is not None and blob is not None:
                 facts.write_golden(connection, winner, golden, blob)
 
@@ -341,7 +341,7 @@ class Store:
         with self.changing() as connection:
             runs.change(connection, run_id, config)
             facts.write_event(connection, run_id, "settings changed", change)
-            return runs.load_runs(connection, RunRow.id == run_id)[0]
+            return runs.load_run(connection, run_id)
 
     def finish_run(self, run_id: int) -> None:
         """Close a run all of whose segments are finished."""
@@ -356,8 +356,7 @@ class Store:
     def holder(self) -> leases.Lease | None:
         """Who holds the system's lease; None when nobody does."""
         with self.reading() as connection:
-            lease = leases.load(connection)
-        return None if lease is None or lease.process is None else lease
+            return leases.holder(connection)
 
     def give_lease_back(self) -> None:
         with self.changing() as connection:

@@ -100,7 +100,7 @@ class Saboteur(InProcessEvaluator):
     def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         while (taken := source.take("saboteur")) is not None:
             index, item = taken
-            for _, outcome in self.train([item], supply, lambda _, worker: begun(index, worker)):  # noqa: B023
+            for _, outcome in self.train([item], supply, lambda _, worker, *__: begun(index, worker)):  # noqa: B023
                 yield index, outcome
 
     def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:

@@ -80,7 +80,7 @@ def test_a_worker_that_hangs_is_killed_and_its_child_trained_again(ray_of_two, t
     heard = []
     evaluator = RayEvaluator(2, patience=max(2.0, 1.5 * ray_of_two))
     try:
-        outcomes = dict(evaluator.train(work, Shelf(here, data), lambda index, who: heard.append(index)))
+        outcomes = dict(evaluator.train(work, Shelf(here, data), lambda index, *_: heard.append(index)))
     finally:
         evaluator.close()
     assert sorted(heard) == [0, 1, 1, 2], "the one that hung is begun again, and no other"

@@ -119,7 +119,9 @@ def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_
             fast: ("fast", 1e12),
             slow: ("slow", 1e9),
         }
-        outcomes = dict(evaluator.train(work, Shelf(here, stripes()), lambda index, who: heard.append((index, who))))
+        outcomes = dict(
+            evaluator.train(work, Shelf(here, stripes()), lambda index, who, *_: heard.append((index, who)))
+        )
     finally:
         evaluator.close()
     names = {f"worker {slot}": about.kind for slot, about in abouts.items()}

@@ -66,6 +66,7 @@ FROZEN = {
     "0004": "8f25315f5d6905c7d393add3954a034f78b862e13f6a273af681d252fec5761d",
     "0005": "8bb26789f515e7ca51adf1b8f38a28f1bbe38e15d2378d216d7ef069cea45f9c",
     "0006": "7e160f021e69a20646d062ded2656d2edec44e955b211c4d2481042a7740b533",
+    "0007": "8bb26789f515e7ca51adf1b8f38a28f1bbe38e15d2378d216d7ef069cea45f9c",
 }
 """Digests of the databases in `frozen/`, one of each revision but the newest, as that revision's program told them."""
 

@@ -67,7 +67,7 @@ def test_outcomes_keep_their_index_and_do_not_depend_on_the_order_or_the_cache()
     heard = []
     evaluators = [InProcessEvaluator(limits) for limits in (OFF, CacheLimits(1 << 24, 0), CacheLimits(20_480, 20_480))]
     results = [
-        dict(evaluator.train(items, Shelf(), lambda index, _: heard.append(index)))
+        dict(evaluator.train(items, Shelf(), lambda index, *_: heard.append(index)))
         for evaluator, items in zip(evaluators, (work, work, work[::-1]), strict=True)
     ]
     for index, item in enumerate(work):

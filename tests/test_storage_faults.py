@@ -172,7 +172,7 @@ def test_a_killed_writers_log_is_read(tmp_path: FilePath) -> None:
 # Full, locked
 
 
-def first_child(store: Store) -> tuple[Callable[[], None], Callable[[], object]]:
+def first_child(store: Store) -> tuple[Callable[[], object], Callable[[], object]]:
     """A planned child: what commits it, and what tells its state."""
     key = store.begin_run({}, ["a"]).segments[0].key
     plan = planned("a", store.root(), 0)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,10 @@ Told = Callable[[str], None]
 
 def _quiet(_: str) -> None:
     """For those who need no notices."""
+
+
+def _unheard(_: float) -> None:
+    """For those who need not know when activations were computed."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class ActivationCache:
         self.computed_rows = 0
         self.computed_seconds = 0.0
         self.reused_rows = 0
+        self._heard: Callable[[float], None] = _unheard
         self._home, self._told = home, told
         self._shelf: Shelf | None = None
         self._finish: Callable[[], object] = lambda: None
@@ -187,6 +193,20 @@ class ActivationCache:
                 self._unusable = True
                 self.trouble(error)
         return self._shelf
+
+    def computed(self, seconds: float) -> None:
+        """Activations were computed for so long until now."""
+        self.computed_seconds += seconds
+        self._heard(seconds)
+
+    @contextmanager
+    def hearing(self, heard: Callable[[float], None]) -> Generator[None]:
+        """While the block lasts, `heard` is told the seconds whenever activations have been computed."""
+        self._heard = heard
+        try:
+            yield
+        finally:
+            self._heard = _unheard
 
     def trouble(self, error: OSError) -> None:
         """Say once that something could not be kept, and why."""

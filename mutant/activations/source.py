@@ -84,8 +84,9 @@ class Work(Protocol):
     """Hears what was computed, reused, and what could not be kept."""
 
     computed_rows: int
-    computed_seconds: float
     reused_rows: int
+
+    def computed(self, seconds: float) -> None: ...
 
     def trouble(self, error: OSError) -> None: ...
 
@@ -177,7 +178,7 @@ class Layer:
                     self._arrays = on_device([component.arrays for component in self._components()])
                 started = time.monotonic()
                 values[part] = run_in_batches(self._chain, self._arrays, inputs, BATCH)
-                self._work.computed_seconds += time.monotonic() - started
+                self._work.computed(time.monotonic() - started)
             else:
                 values[part] = inputs
         self._work.computed_rows += len(rows)
