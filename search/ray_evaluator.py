@@ -258,10 +258,10 @@ class RayEvaluator:
         """
         deaths: list[Death] = []
         while True:
-            self._team.call_roll()
-            member = self._team.await_one()
-            idle = [] if self._shift is None else self._shift.idle(self._team.present)
-            member = idle[0] if idle else member
+            idle = self._shift.idle(self._team.present) if self._shift is not None and self._shift.running else []
+            if not idle:
+                self._team.call_roll()
+            member = idle[0] if idle else self._team.await_one()
             for other in self._team.members if everybody else ():
                 if other is not member:
                     call(other.actor)
