@@ -55,6 +55,7 @@ def cluster() -> Iterator[Cluster]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     own = RayCluster(
         initialize_head=True,
+        shutdown_at_exit=False,  # its hooks need the main thread, and machines join in others
         head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL},
     )
     try:
