@@ -150,6 +150,12 @@ class SettingOptions:
         ),
     ] = None
 
+    gang: Annotated[int | None, _setting("N", "So many workers train each child together, data parallel (1).")] = None
+    sharded: Annotated[
+        bool | None,
+        typer.Option("--sharded", rich_help_panel=_SETTINGS, help="A gang divides a child's parameters, too."),
+    ] = None
+
     def settings(self) -> "Settings":
         """These options over the file's settings, every value checked."""
         from mutant.search.config import Settings, check, read_settings

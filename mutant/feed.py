@@ -14,6 +14,7 @@ from mutant.activations.shown import Shown
 from mutant.activations.source import Source
 from mutant.assignment import Assignment
 from mutant.dataset import Dataset
+from mutant.gang import Gang
 from mutant.position import derive
 from mutant.recorder import Recorder
 from mutant.schedule import learning_rates
@@ -41,7 +42,8 @@ def capacity(batch: int, inputs: Signature) -> int:
 class Feed:
     """What each validation period trains on. Every chunk has one shape; what it has too much of has no weight.
 
-    `waited` counts the seconds in which the training had to wait for its data; the recorder hears when it does.
+    `waited` counts the seconds in which the training had to wait for its data; the recorder hears when it does. A
+    member of a gang gets its own columns of every chunk.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Feed:
         cache: ActivationCache,
         inputs: Signature,
         recorder: Recorder | None = None,
+        gang: Gang | None = None,
     ) -> None:
         training, plan = assignment.training, assignment.blueprint
         self.batch = min(training.batch, len(dataset.train))
@@ -67,6 +70,7 @@ class Feed:
         self._labels = dataset.train.labels
         self._shown = Shown(assignment, dataset, cache)
         self._visits: dict[int, tuple[Source, Indices]] = {}
+        self._gang = gang
 
     @property
     def validation(self) -> Source:
@@ -98,12 +102,18 @@ class Feed:
     def _chunk(self, visit: int, start: int) -> Chunk:
         steps = min(self._capacity, self.steps - start)
         rows = self._stream[visit][start * self.batch : (start + steps) * self.batch]
-        shape = (self._capacity, self.batch)
         source, places = self._visit(visit)
-        x = source.take(places[start * self.batch : (start + steps) * self.batch])
-        weights = _filled(np.ones(len(rows), np.float32), shape)
-        rates = _filled(self._rates[visit, start : start + steps], shape[:1])
-        return Chunk(_filled(x, shape), _filled(self._labels[rows], shape), weights, rates, np.int32(steps))
+        places = places[start * self.batch : (start + steps) * self.batch]
+        rates = _filled(self._rates[visit, start : start + steps], (self._capacity,))
+        if self._gang is None:
+            shape = (self._capacity, self.batch)
+            x, y = _filled(source.take(places), shape), _filled(self._labels[rows], shape)
+            weights = _filled(np.ones(len(rows), np.float32), shape)
+        else:
+            own, there = _columns(self._gang, len(rows), self._capacity, self.batch)
+            x, y = _spread(source.take(places[own]), there), _spread(self._labels[rows[own]], there)
+            weights = there.astype(np.float32)
+        return Chunk(x, y, weights, rates, np.int32(steps))
 
     def _visit(self, visit: int) -> tuple[Source, Indices]:
         """The source of a visit's inputs, and the rows in it of the examples in their order."""
@@ -117,6 +127,21 @@ def _filled(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[
     filled = np.zeros((math.prod(shape), *values.shape[1:]), values.dtype)
     filled[: len(values)] = values
     return filled.reshape(*shape, *values.shape[1:])
+
+
+def _columns(gang: Gang, rows: int, steps: int, batch: int) -> tuple[Indices, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Which of a chunk's `rows` are this member's, and where [steps, its columns] they stand, in the same order."""
+    order = np.full(steps * batch, -1, np.int64)
+    order[:rows] = np.arange(rows)
+    padding = ((0, 0), (0, gang.width(batch) - batch))
+    mine = np.pad(order.reshape(steps, batch), padding, constant_values=-1)[:, gang.columns(batch)]
+    return mine[mine >= 0], mine >= 0
+
+
+def _spread(values: np.ndarray[Any, Any], there: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, Any]:
+    spread = np.zeros((*there.shape, *values.shape[1:]), values.dtype)
+    spread[there] = values
+    return spread
 
 
 def example_stream(seed: int, examples: int, rows: int, visits: int) -> list[Indices]:

@@ -51,6 +51,11 @@ def training_program(template: Template) -> Callable[..., Any]:
     Compiled once for all children of a template: what they train, rates, momentum and data are arrays.
     """
     backend.keep_compiled_programs()
+    return xla.jit(steps_of(template), donate_argnums=0)
+
+
+def steps_of(template: Template) -> Callable[[State, Tree, Child, Chunk], tuple[State, jax.Array]]:
+    """What a training program compiles: the steps of a chunk, one after the other."""
     run = chain_function(template)
 
     def loss(values: Tree, buffers: Tree, modes: jax.Array, x: Any, y: Any, weights: Any) -> jax.Array:
@@ -65,7 +70,7 @@ def training_program(template: Template) -> Callable[..., Any]:
 
         return lax.fori_loop(0, chunk.steps, step, (state, jnp.zeros_like(chunk.rates)))
 
-    return xla.jit(train, donate_argnums=0)
+    return train
 
 
 def chain_function(template: Template) -> Callable[[Tree, Tree, Any, Any], jax.Array]:

@@ -19,6 +19,7 @@ from mutant.component import Arrays, Component, Spec, content_digest
 from mutant.cost import forward_flops, training_flops
 from mutant.dataset import Dataset, Split
 from mutant.feed import Feed
+from mutant.gang import Gang, gang_program
 from mutant.groups import grouped
 from mutant.interlocking import interlocked, interlocking_program
 from mutant.network import BATCH, Tree, on_device, run_in_batches
@@ -46,18 +47,20 @@ def train(
     crew: Crew | None = None,
     pulse: Pulse | None = None,
     recorder: Recorder | None = None,
+    gang: Gang | None = None,
 ) -> Outcome:
     """Train one candidate. Equal arguments give equal bytes, with or without what `cache` holds, or a `crew`.
 
     A crew holds the groups of a child whose gradients do not travel end to end; without one this process does all.
-    `pulse` tells another thread how far it is.
+    `pulse` tells another thread how far it is. All members of a `gang` must call this alike, and each gets the whole
+    outcome.
     A loss that is not finite, memory that runs out or any other error gives `Failed`, no exception. The outcome's
     account is what the `recorder` heard, from when it was made.
     """
     recorder = recorder or Recorder()
     reused, computed = cache.reused_rows, cache.computed_rows
     with cache.hearing(recorder.computed):
-        outcome = _outcome(assignment, dataset, cache, crew, pulse or Pulse(), recorder)
+        outcome = _outcome(assignment, dataset, cache, crew, pulse or Pulse(), gang, recorder)
     spans = recorder.spans()
     rows = cache.reused_rows - reused, cache.computed_rows - computed
     return replace(outcome, account=Account(seat(), spans, *rows, cache.held_bytes))
@@ -69,12 +72,13 @@ def _outcome(
     cache: ActivationCache,
     crew: Crew | None,
     pulse: Pulse,
+    gang: Gang | None,
     recorder: Recorder,
 ) -> Outcome:
     recorder.phase("prepare")
     started = time.monotonic()
     try:
-        return _train(assignment, dataset, cache, crew, pulse, recorder)
+        return _train(assignment, dataset, cache, crew, pulse, gang, recorder)
     except MemoryError as error:
         return _failed(assignment, "out of memory", str(error), started)
     except FloatingPointError as error:
@@ -114,22 +118,23 @@ def _train(
     cache: ActivationCache,
     crew: Crew | None,
     pulse: Pulse,
+    gang: Gang | None,
     recorder: Recorder,
 ) -> Trained:
     started = time.monotonic()
     suffix = fitted(assignment.blueprint)
-    feed = Feed(assignment, dataset, cache, suffix.inputs, recorder)
+    feed = Feed(assignment, dataset, cache, suffix.inputs, recorder, gang)
     with counting(recorder.compiled) as before:
         head, probing = _probed(assignment, dataset, cache)
         state, buffers = initial_state(assignment, suffix, head)
     best = _Best()
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting(recorder.compiled) as compiled, feed.chunks() as chunks:
-        for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew, pulse):
+        for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew, pulse, gang):
             recorder.phase("validate")
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
-            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation, pulse)
+            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation, pulse, gang)
             best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
             if assignment.hopeless(len(best.validations), max(best.validations)):
                 break
@@ -174,6 +179,7 @@ def _visits(
     chunks: Iterator[tuple[int, Chunk]],
     crew: Crew | None,
     pulse: Pulse,
+    gang: Gang | None,
 ) -> Iterator[tuple[State, Sequence[Any]]]:
     """The state after each validation period and the losses of its steps; the next period uses the state up.
 
@@ -185,7 +191,9 @@ def _visits(
     chunks = _beating(chunks, pulse)
     momentum, nesterov = np.float32(settings.momentum or 0.0), np.bool_(settings.nesterov)
     child = Child(suffix.numbers, suffix.trained, momentum, nesterov)
-    if groups.end_to_end:
+    if gang is not None:
+        yield from _in_a_gang(gang, suffix, main, buffers, child, chunks, pulse)
+    elif groups.end_to_end:
         yield from _on_one_device(training_program(suffix.template), main, buffers, child, chunks, pulse)
     elif crew is not None:
         yield from pipelined(Pipeline(crew, setups(suffix, groups, main, buffers, child)), chunks)
@@ -194,6 +202,21 @@ def _visits(
         start_state = interlocked(suffix, groups, main)
         for state, losses in _on_one_device(program, start_state, buffers, child, chunks, pulse):
             yield state.main, losses
+
+
+def _in_a_gang(
+    gang: Gang,
+    suffix: Fitted,
+    state: State,
+    buffers: Tree,
+    child: Child,
+    chunks: Iterator[tuple[int, Chunk]],
+    pulse: Pulse,
+) -> Iterator[tuple[State, Sequence[Any]]]:
+    program, placed = gang_program(suffix.template, gang), gang.placed(state, buffers, child)
+    brought = ((visit, gang.chunk(chunk)) for visit, chunk in chunks)
+    for reached, losses in _on_one_device(program, *placed, brought, pulse):
+        yield gang.gathered(reached), losses
 
 
 def _on_one_device(
@@ -225,17 +248,25 @@ def _check_finite(losses: Sequence[Any], before: int) -> None:
         raise FloatingPointError(f"the loss was not finite at step {before + int(np.argmin(finite))}")
 
 
-def _accuracy(assignment: Assignment, parts: Sequence[Numbers], source: Source, split: Split, pulse: Pulse) -> float:
-    """Accuracy by the same programs that answer later."""
+def _accuracy(
+    assignment: Assignment,
+    parts: Sequence[Numbers],
+    source: Source,
+    split: Split,
+    pulse: Pulse,
+    gang: Gang | None,
+) -> float:
+    """Accuracy by the same programs that answer later; each member of a gang looks at its share of the examples."""
     plan = assignment.blueprint
     chain, arrays = plan.chain[plan.frozen_prefix :], on_device(parts)
     right = 0
-    for start in range(0, len(split), ROWS):
+    starts = range(0, len(split), ROWS)
+    for start in starts if gang is None else starts[gang.rank :: gang.size]:
         rows = np.arange(start, min(start + ROWS, len(split)))
         logits = run_in_batches(chain, arrays, source.take(rows))
         right += int((np.argmax(logits, axis=-1) == split.labels[rows]).sum())
         pulse.beat()
-    return right / len(split)
+    return (right if gang is None else gang.total(right)) / len(split)
 
 
 def _result(assignment: Assignment, best: _Best) -> tuple[Path, dict[str, Component], dict[str, Arrays]]:

@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any, cast, get_args
 
 from mutant.assignment import HeadStart, Training
-from mutant.backprop import MOST_GROUPS, parse_backprop
+from mutant.backprop import END_TO_END, MOST_GROUPS, parse_backprop
 from mutant.hyperparameters import LISTS
 from mutant.rules import CloneRule, MutationRules, ProbabilityRule
 from mutant.search.budget import Budget, budget_of, run_budget
@@ -28,7 +28,8 @@ class RunConfig:
     generation from the second on the first child trains the best path's top `deep_blocks` blocks (0: in none);
     `asynchronous`: children are drawn one by one when a worker is free (`mutant.search.asynchronous`), not by
     generations; `strategy` what the
-    children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`).
+    children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`). A child is trained by
+    `gang` processes together, which decides its last bits, and so does whether they divide its parameters (`sharded`).
     """
 
     tasks: tuple[str, ...]
@@ -51,6 +52,8 @@ class RunConfig:
     deep_every: int = 0
     deep_blocks: int = 8
     asynchronous: bool = False
+    gang: int = 1
+    sharded: bool = False
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -119,6 +122,8 @@ class Settings:
     deep_every: int | None = None
     deep_blocks: int | None = None
     asynchronous: bool | None = None
+    gang: int | None = None
+    sharded: bool | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -130,6 +135,7 @@ class Settings:
 
 
 NAMES = tuple(f.name for f in fields(Settings))
+MOST_GANG = 1_024
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "visits": (1, 1_000),
     "children": (1, 1_000_000),
@@ -145,6 +151,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "halving": (0, 1_000),
     "deep_every": (0, 1_000),
     "deep_blocks": (1, 1_000),
+    "gang": (1, MOST_GANG),
     "groups": (1, MOST_GROUPS),
     "seed": (0, 2**63 - 1),
 }
@@ -196,7 +203,7 @@ def _value(key: str, value: Any, where: str) -> Any:
                 hint=f"Nearest: {close!r}." if close else None,
             )
         return value
-    if key in ("cross_task", "asynchronous"):
+    if key in ("cross_task", "asynchronous", "sharded"):
         if not isinstance(value, bool):
             raise UserError(f"{key} in {where} must be true or false, not {value!r}.")
         return value
@@ -271,6 +278,8 @@ def run_config(
         deep_every=preset.deep_every if checked.deep_every is None else checked.deep_every,
         deep_blocks=checked.deep_blocks or preset.deep_blocks,
         asynchronous=bool(checked.asynchronous),
+        gang=_gang(checked, preset),
+        sharded=bool(checked.sharded),
     )
 
 
@@ -300,6 +309,8 @@ def settings_of(config: RunConfig) -> Settings:
         deep_every=config.deep_every,
         deep_blocks=config.deep_blocks,
         asynchronous=config.asynchronous,
+        gang=config.gang,
+        sharded=config.sharded,
         budget=None if config.budget is None else config.budget.text,
         strategy=config.strategy,
         probability=rules.probability,
@@ -319,6 +330,19 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.backprop or preset.training.backprop,
         settings.groups or preset.training.groups,
     )
+
+
+def _gang(settings: Settings, preset: Preset) -> int:
+    """Raises `UserError` for gangs that cannot train what is asked for, and for shares of what one process has."""
+    gang, backprop = settings.gang or 1, settings.backprop or preset.training.backprop
+    if gang > 1 and backprop != END_TO_END:
+        raise UserError(
+            f"A gang of {gang} trains end to end, not with backprop {backprop!r}.",
+            hint="Leave one of them out. Groups of a child work side by side with --pipeline.",
+        )
+    if settings.sharded and gang == 1:
+        raise UserError("A gang of 1 has nobody to divide parameters with.", hint="Add gang = 2, or leave sharded out.")
+    return gang
 
 
 def _start(probability: float, rules: MutationRules, preset: str) -> float:

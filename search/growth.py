@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mutant.activations.homes import run_home
 from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
+from mutant.search.crews import start_evaluator
 from mutant.search.planning import expected_flops
 from mutant.search.prediction import Sizes
 from mutant.search.progress import Listener, Notice, silent
@@ -18,10 +19,10 @@ from mutant.search.strategies import check_fits, parse_strategy
 from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
+    Gangs,
     check_address,
     choose_workers,
     ray_is_installed,
-    start_evaluator,
 )
 from mutant.storage.holding import holding
 from mutant.storage.images import TaskImages
@@ -69,6 +70,16 @@ def check_workers(engine: Engine) -> None:
         raise missing_extra("ray", "ray")
     if engine.address is not None:
         check_address(engine.address)
+
+
+def check_gangs(store: Store, tasks: Sequence[str], settings: Settings, engine: Engine) -> None:
+    """Raise `UserError` now for gangs that are larger than the crew, or that cannot train what is asked for."""
+    gang = configure(store, tuple(tasks), settings).gang
+    choose_workers(engine.workers, 0.0, address=engine.address, gang=gang)
+    if gang > 1 and not ray_is_installed():
+        raise missing_extra("ray", "ray")
+    if gang > 1 and engine.pipeline:
+        raise UserError("--pipeline shares a child's groups, --gang its batches.", hint="Leave one of them out.")
 
 
 def begin(
@@ -121,7 +132,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     config = recorded_config(run)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     predicted = expected_flops(store, config, {name: Sizes.of(task.task) for name, task in loaded.items()})
-    crew = choose_workers(engine.workers, predicted, address=engine.address)
+    crew = choose_workers(engine.workers, predicted, address=engine.address, gang=config.gang)
     engine.told(crew)
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
     with run_home(home := home_name(store, run)):
@@ -133,6 +144,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
             told=lambda text: engine.listener(Notice(text)),
             pipeline=engine.pipeline,
             patience=engine.patience,
+            gangs=Gangs(config.gang, config.sharded),
         )
         with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
             if run.state == "open":

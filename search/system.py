@@ -19,7 +19,7 @@ from mutant.search.config import Settings, check
 from mutant.search.evaluate import evaluate
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.evolve import Search, evolve
-from mutant.search.growth import Engine, begin, check_no_open_run, check_workers, leased, reload, working
+from mutant.search.growth import Engine, begin, check_gangs, check_no_open_run, check_workers, leased, reload, working
 from mutant.search.metrics import MetricsReport, metrics
 from mutant.search.replay import Replay, replay
 from mutant.search.resuming import changed
@@ -153,6 +153,7 @@ class System:
         loaded = {task.task.name: task for task in tasks}
         if len(loaded) != len(tasks):
             raise UserError("Two of the tasks have the same name.", hint="Name one: mutant add URI --name NAME")
+        check_gangs(self.store, tuple(loaded), settings, engine)
         new, images = [task.task for task in tasks], [one for task in tasks for one in hashes_of(task)]
         with leased(self.store, "mutant add", engine.listener):
             run = begin(self.store, tuple(loaded), settings, new=new, images=images, baseline=baseline)
@@ -167,6 +168,7 @@ class System:
             raise UserError("There is no task to evolve.", hint="Add one: mutant add URI")
         check_workers(engine)
         check_no_open_run(self.store)
+        check_gangs(self.store, names, settings, engine)
         loaded = reload(self.store, names)
         with leased(self.store, "mutant evolve", engine.listener):
             return self._work_off(begin(self.store, names, settings), loaded, engine)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from mutant.outcome import Cost
 from mutant.pulse import Pulse
+from mutant.search.crews import start_evaluator
 from mutant.search.deaths import ATTEMPTS, PREEMPTIONS, Death, verdict
 from mutant.search.heartbeat import CHILDREN, LEAST_PATIENCE, PAUSES, Heartbeats, patience, period
 from mutant.search.kinds import ALIKE, Rates, deal
 from mutant.search.ray_worker import ACCELERATOR_FLOPS, kind_of
-from mutant.search.workers import choose_workers, start_evaluator
+from mutant.search.workers import choose_workers
 
 LOST, AWAY = Death("worker lost", "killed"), Death("preempted", "the node has died")
 

@@ -14,11 +14,12 @@ from mutant.assignment import Training
 from mutant.mutation import Clone, InsertAdapter, NewHead
 from mutant.outcome import Failed, Trained
 from mutant.pipeline import StageLost
+from mutant.search.crews import start_evaluator
 from mutant.search.evaluator import InProcessEvaluator, Work
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, working
 from mutant.search.ray_stages import PipelineEvaluator
-from mutant.search.workers import Crew, start_evaluator
+from mutant.search.workers import Crew
 from mutant.train import train
 
 pytestmark = pytest.mark.slow

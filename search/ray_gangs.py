@@ -1,0 +1,266 @@
+"""Children trained by gangs: several Ray actors each, placed all or none, gone with the child (arXiv 2203.12533, 4.4).
+
+Ray reserves a placement group in one transaction, so that two gangs never hold a part each of what both need. They are
+asked for in the order of the children, and so they come.
+"""
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mutant import backend
+from mutant.activations.homes import private_name
+from mutant.activations.limits import CacheLimits
+from mutant.outcome import Failed, Outcome, Trained
+from mutant.recorder import Recorder
+from mutant.search.deaths import Death, verdict
+from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
+from mutant.search.heartbeat import Heartbeats, period
+from mutant.search.ray_start import ended, last_line, machines, ray, start
+from mutant.search.ray_team import aside, death_of
+from mutant.search.ray_worker import ASIDE, Parcel, Worker
+from mutant.search.workers import Gangs
+from mutant.tasks.errors import UserError
+
+LOOK_SECONDS = 1.0
+GRACE_SECONDS = 10.0
+"""A member may fail because another one died, of which Ray tells a moment later; so long a failure is not believed."""
+
+
+class GangWorker(Worker):
+    """Lives in a Ray actor: one member of a gang. It trains one child, and is gone with it."""
+
+    def address(self) -> str:
+        """Where the gang can meet: this machine and a port that is free."""
+        with socket.socket() as held:
+            held.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{held.getsockname()[1]}"
+
+    def train_with(self, parcel: Parcel, rank: int, size: int, coordinator: str, sharded: bool) -> Outcome | None:
+        """Train the child with the others; all have the outcome, rank 0 tells it, and who failed tells that."""
+        from mutant.gang import Membership, join
+        from mutant.train import train
+
+        recorder = Recorder()
+        gang = join(Membership(rank, size, coordinator), sharded=sharded)
+        given = self._unpacked(parcel)
+        outcome = train(*given, self._cache, pulse=self._pulse, recorder=recorder, gang=gang)
+        return outcome if rank == 0 or isinstance(outcome, Failed) else None
+
+
+@dataclass(eq=False)
+class _Gang:
+    """A child's reserved places, then the actors in them and their calls, by rank; `said` is what calls ended with."""
+
+    index: int
+    work: Work
+    places: Any
+    slot: int
+    actors: list[Any] = field(default_factory=list[Any])
+    calls: list[Any] = field(default_factory=list[Any])
+    said: dict[int, Outcome | None] = field(default_factory=dict[int, Outcome | None])
+    failed_at: float | None = None
+    hung_for: float | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What rank 0 said, or that somebody failed, once that can be believed."""
+        if isinstance(done := self.said.get(0), Trained):
+            return done
+        failed = next((said for _, said in sorted(self.said.items()) if said is not None), None)
+        waited = self.failed_at is not None and time.monotonic() - self.failed_at > GRACE_SECONDS
+        return failed if waited or len(self.said) == len(self.calls) else None
+
+
+class GangEvaluator(InProcessEvaluator):
+    """Trains every child by a gang of processes; as many gangs at a time as `workers` make, or, with None on a
+    cluster, as many as Ray has places for.
+
+    A gang of which one member ends is ended whole, and its child trained again with the same identity, as often as
+    `deaths` says. Paths are asked for answers, and FLOPs counted, in this process.
+    """
+
+    def __init__(
+        self,
+        workers: int | None,
+        gangs: Gangs,
+        *,
+        address: str | None = None,
+        cache: CacheLimits = CacheLimits(),
+        home: str | None = None,
+        told: Callable[[str], None] = lambda text: None,
+        patience: float | None = None,
+    ) -> None:
+        super().__init__(cache, home, told)
+        self._size, self._sharded, self._local = gangs.size, gangs.sharded, address is None
+        self._owns_ray = not ray.is_initialized()
+        self._watchdog = start(workers or gangs.size, address) if self._owns_ray else None
+        self._most = None if workers is None else max(1, workers // gangs.size)
+        self._arguments = None, cache, home or private_name()
+        self._hearts: Heartbeats[_Gang] = Heartbeats(patience)
+        self._pause = min(LOOK_SECONDS, period(patience))
+        self._references: dict[Any, Any] = {}
+        self._pulses: dict[Any, _Gang] = {}
+        self._bundle = {"CPU": 1.0, **({"GPU": 1.0} if ray.cluster_resources().get("GPU", 0) >= gangs.size else {})}
+        self._check_room()
+
+    def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        again: deque[tuple[int, Work]] = deque()
+        forming: dict[Any, _Gang] = {}
+        running: list[_Gang] = []
+        deaths: dict[str, list[Death]] = {}
+        asking, looked = True, time.monotonic()
+        try:
+            while True:
+                if (asking or again) and not forming and (self._most is None or len(running) < self._most):
+                    slot = next(n for n in range(len(running) + 1) if n not in {gang.slot for gang in running})
+                    taken = again.popleft() if again else source.take(f"gang {slot}")
+                    if taken is None:
+                        asking = False
+                    else:
+                        gang = _Gang(*taken, self._reserved(), slot)
+                        forming[gang.places.ready()] = gang
+                if not forming and not running:
+                    return
+                for ready in ended(forming):
+                    gang = forming.pop(ready)
+                    begun(gang.index, f"gang {gang.slot}")
+                    self._keep_references_of([*source.around, gang.work, *(other.work for other in running)])
+                    failed = self._begin(gang, supply)
+                    if failed is not None:
+                        self._end(gang)
+                        yield gang.index, failed
+                    else:
+                        running.append(gang)
+                ended([*forming, *(call for gang in running for call in gang.calls)], timeout=self._pause)
+                passed = min(time.monotonic() - looked, 2 * self._pause)
+                looked = time.monotonic()
+                self._look(running, passed)
+                for gang in [*running]:
+                    death = self._heard(gang)
+                    outcome = None if death is not None else gang.outcome
+                    if death is None and outcome is None:
+                        continue
+                    running.remove(gang)
+                    self._end(gang)
+                    if death is not None:
+                        deaths.setdefault(gang.work.candidate.id, []).append(death)
+                        outcome = verdict(gang.work.candidate.id, deaths[gang.work.candidate.id])
+                    if outcome is None:
+                        again.append((gang.index, gang.work))
+                    else:
+                        asking = True
+                        yield gang.index, outcome
+        finally:
+            for gang in (*running, *forming.values()):
+                self._end(gang)
+
+    def _keep_references_of(self, work: Sequence[Work]) -> None:
+        """Let go of what these candidates do not need, so that the object store can, too."""
+        needed = {key for item in work for key in (*item.digests, *item.traces, item.dataset)}
+        self._references = {key: value for key, value in self._references.items() if key in needed}
+
+    def _check_room(self) -> None:
+        """Raise `UserError` when no gang will ever fit into what this machine's Ray has."""
+        cores = ray.cluster_resources().get("CPU", 0)
+        if self._local and cores < self._size:
+            raise UserError(
+                f"A gang of {self._size} has no place among {cores:.0f} workers.",
+                hint=f"Ask for more: --workers {self._size}",
+            )
+
+    def _reserved(self) -> Any:
+        return ray.util.placement_group([self._bundle] * self._size, strategy="PACK")
+
+    def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
+        """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""
+        try:
+            parcel = self._parcel(gang.work, supply)
+        except MemoryError as error:
+            return Failed(gang.work.candidate.id, "out of memory", f"preparing its data: {error}")
+        environment = {"env_vars": backend.worker_environment()}
+        made = ray.remote(concurrency_groups={ASIDE: 1})(GangWorker)
+        for rank in range(self._size):
+            where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(gang.places, rank)
+            options = {"num_cpus": 1, "num_gpus": self._bundle.get("GPU", 0), "runtime_env": environment}
+            gang.actors.append(made.options(scheduling_strategy=where, **options).remote(*self._arguments))
+        coordinator = gang.actors[0].address.remote()
+        for rank, actor in enumerate(gang.actors):
+            gang.calls.append(actor.train_with.remote(parcel, rank, self._size, coordinator, self._sharded))
+        self._hearts.begin(gang, gang.work.seconds)
+        return None
+
+    def _heard(self, gang: _Gang) -> Death | None:
+        """Note what members said whose calls ended; the death of one that ended otherwise."""
+        for call in ended([call for rank, call in enumerate(gang.calls) if rank not in gang.said], every=True):
+            try:
+                said: Outcome | None = ray.get(call)
+            except ray.exceptions.RayTaskError as error:
+                away = isinstance(error.cause, ray.exceptions.ObjectLostError)
+                if away:
+                    self._references.clear()  # what lay on a machine that has gone is put into the store again
+                return Death("preempted" if away else "worker lost", last_line(error))
+            except ray.exceptions.RayError as error:
+                if gang.hung_for is not None:
+                    return Death("hung", f"no progress for {gang.hung_for:.0f} s")
+                return death_of(error, gone=self._gone(gang))
+            gang.said[gang.calls.index(call)] = said
+            if isinstance(said, Failed) and gang.failed_at is None:
+                gang.failed_at = time.monotonic()
+        return None
+
+    def _look(self, running: Sequence[_Gang], passed: float) -> None:
+        """Hear from rank 0 of every gang, and end those that make no progress: one that waits is waited for by all."""
+        for call in ended(self._pulses, every=True):
+            gang = self._pulses.pop(call)
+            with suppress(ray.exceptions.RayError):
+                self._hearts.hear(gang, ray.get(call))
+        asked = set(self._pulses.values())
+        for gang in running:
+            if gang not in asked:
+                self._pulses[aside(gang.actors[0].progress)] = gang
+        for gang, silent in self._hearts.look(passed):
+            gang.hung_for = silent
+            for actor in gang.actors:
+                ray.kill(actor)
+
+    def _gone(self, gang: _Gang) -> bool:
+        if self._local:
+            return False
+        table = ray.util.placement_group_table(gang.places)
+        return not {*table.get("bundles_to_node_id", {}).values()} <= {*machines()}
+
+    def _end(self, gang: _Gang) -> None:
+        """Take a gang down, whole: its actors, and what was reserved for them."""
+        self._hearts.end(gang)
+        self._pulses = {call: other for call, other in self._pulses.items() if other is not gang}
+        for actor in gang.actors:
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(actor)
+        with suppress(ray.exceptions.RayError, ValueError):
+            ray.util.remove_placement_group(gang.places)
+
+    def _parcel(self, work: Work, supply: Supply) -> Parcel:
+        return Parcel(
+            work,
+            {digest: self._put(digest, supply.component) for digest in work.digests},
+            {digest: self._put(digest, supply.trace) for digest in work.traces},
+            self._put(work.dataset, lambda key: supply.dataset(*key)),
+        )
+
+    def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
+        if key not in self._references:
+            self._references[key] = ray.put(get(key))
+        return self._references[key]
+
+    def close(self) -> None:
+        super().close()
+        self._references = {}
+        if self._owns_ray:
+            ray.shutdown()
+        if self._watchdog is not None:
+            self._watchdog.end()

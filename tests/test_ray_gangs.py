@@ -1,0 +1,122 @@
+"""Gangs on real Ray: the same bytes each time, a member's death costs the child's time alone, and no two deadlock."""
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from shelves import Shelf, works
+from tiny import stripes, world
+
+from mutant.outcome import Trained
+from mutant.search.config import Settings, settings_from
+from mutant.search.growth import Engine, begin, check_gangs
+from mutant.search.progress import ChildFinished, Progress
+from mutant.search.ray_gangs import GangEvaluator
+from mutant.search.workers import Gangs
+from mutant.tasks.errors import UserError
+from mutant.tasks.load import LoadedTask
+
+GANG = replace(SMALL, children=2, gang=2)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, LoadedTask]:
+    low, *_ = small_tasks(tmp_path_factory.mktemp("data")).items()
+    return dict([low])
+
+
+def members() -> list[int]:
+    """Process ids of the gang members that live."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if words.startswith(b"ray::GangWorker"):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_by_gangs_ends_the_same_though_a_member_is_killed(
+    tasks: Mapping[str, LoadedTask], tmp_path: Path
+) -> None:
+    with grown(tmp_path / "alone.db", tasks, replace(GANG, gang=1)) as store:
+        (alone,) = (store.best(name) for name in tasks)
+    with grown(tmp_path / "a.db", tasks, GANG, workers="2") as store:
+        (together,), first = (store.best(name) for name in tasks), meaning(store)
+    assert alone is not None
+    assert together is not None
+    assert together.quality == pytest.approx(alone.quality, abs=0.1)
+    assert together.mutations == alone.mutations
+    assert not members(), "a gang is gone with its child"
+
+    killed: list[int] = []
+
+    def strike() -> None:
+        while not killed:
+            for pid in members()[-1:]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    with small_store(tmp_path / "b.db") as store:
+        begin(store, tuple(tasks), GANG, new=[task.task for task in tasks.values()])
+        thread = threading.Thread(target=strike)
+        thread.start()
+        heard: list[Progress] = []
+        go_on(store, tasks, workers="2", listener=heard.append)
+        thread.join()
+        assert killed
+        assert all(event.outcome.cost.examples for event in heard if isinstance(event, ChildFinished))
+        assert meaning(store) == first
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_controllers_with_gangs_on_scarce_places_never_wait_for_each_other(tmp_path: Path) -> None:
+    """Four places, two controllers that want two gangs of three each: all or none is reserved, so all get through."""
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    done: dict[str, int] = {}
+    try:
+
+        def controller(name: str) -> None:
+            evaluator = GangEvaluator(None, Gangs(3))
+            try:
+                here = world(2)
+                outcomes = [outcome for _, outcome in evaluator.train(works(here, [(), ()]), Shelf(here, stripes()))]
+                done[name] = sum(isinstance(outcome, Trained) for outcome in outcomes)
+            finally:
+                evaluator.close()
+
+        threads = [threading.Thread(target=controller, args=(name,)) for name in ("one", "other")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        ray.shutdown()
+    assert done == {"one": 2, "other": 2}
+
+
+def test_bad_gangs_are_told_before_a_run_begins(tasks: Mapping[str, LoadedTask], tmp_path: Path) -> None:
+    with small_store(tmp_path / "m.db") as store:
+        with pytest.raises(UserError, match="gang of 2 has no place among 1 worker") as told:
+            check_gangs(store, tuple(tasks), GANG, Engine(workers="1"))
+        assert told.value.hint == "Give it more: --workers 2"
+        with pytest.raises(UserError, match="trains end to end"):
+            check_gangs(store, tuple(tasks), replace(GANG, backprop="local"), Engine(workers="2"))
+        with pytest.raises(UserError, match="nobody to divide"):
+            check_gangs(store, tuple(tasks), Settings(sharded=True), Engine(workers="2"))
+        with pytest.raises(UserError, match="shares a child's groups"):
+            check_gangs(store, tuple(tasks), GANG, Engine(workers="2", pipeline=True))
+    with pytest.raises(UserError, match="out of range"):
+        settings_from({"gang": 0}, where="a test")
