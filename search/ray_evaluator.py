@@ -118,7 +118,8 @@ class RayEvaluator:
         idle = shift.idle(self._team.present)
         if not shift.waiting or not idle:
             return []
-        rates = {member: self._rates.of(about.kind) for member, about in self._team.present.items()}
+        known = {member: member.about for member in self._team.members if member.about is not None}
+        rates = {member: self._rates.of(about.kind) for member, about in known.items()}
         costs = [shift.work[index].flops for index in shift.waiting]
         found = deal(costs, {place: rates[member] for place, member in enumerate(idle)}, [*rates.values()])
         dealt = [(shift.waiting[place], idle[who]) for place, who in found]

@@ -91,8 +91,10 @@ def test_a_worker_that_hangs_is_killed_and_its_child_trained_again(ray_of_two, t
     assert not stopped.exists(), "nothing of it is left"
     alone = dict(InProcessEvaluator().train(work, Shelf(here, augmented("hang"))))
     for index, outcome in alone.items():
+        again = outcomes[index]
         assert isinstance(outcome, Trained)
-        assert outcomes[index].path == outcome.path
+        assert isinstance(again, Trained)
+        assert again.path == outcome.path
 
 
 def test_a_child_that_hangs_twice_has_failed(ray_of_two, tmp_path):
