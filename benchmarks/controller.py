@@ -16,6 +16,9 @@ no machine here has 512 cores. Printed are, for each number of workers,
 
 The ratio is children per second through the controller, without generations, at the most workers to that at one worker
 (goal 1: it does not fall); the baseline is one worker in the same run.
+
+Not measured yet on a quiet machine: under a load of 16 one worker came to 19 OpByOp calls per
+second, and Ray often did not start in time.
 """
 
 import argparse

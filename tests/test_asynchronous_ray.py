@@ -35,6 +35,6 @@ def test_a_run_on_ray_with_a_killed_worker_is_replayed(tmp_path: Path, monkeypat
         for index in (0, 1):
             records = store.candidates(SegmentKey(1, index))
             assert sorted(record.arrival or 0 for record in records) == [1, 2, 3, 4, 5]
-            assert [record.planned.known for record in records[:2]] == [0, 0]
+            assert all(record.planned.known < record.arrival for record in records)  # type: ignore[operator]
         assert replay(store, store.run(1)) == Replay(1, True, 10)
         assert verify(store, predict_logits).ok
