@@ -9,9 +9,10 @@ the time per child, tenth by tenth of the run; the baseline is the first tenth o
 last one costs at most half as much again. Other load on the machine moves the wall time: processor time of this process
 is printed beside it, and the ratio is that of processor times.
 
-Measured on 2 cores under a load of 12 to 18, 3 children a task, until task 600: 48, 43, 29, 37, 39, 51 processor ms per
-child in the tenths (the load moves these as well). Most of it is the commit: of 60 tasks x 10 children under a profiler
-62% (SQLAlchemy's own work on some 20 statements, not the disk), the lease 11%, drawing and planning about 15%.
+Measured on 2 cores, 1,000 tasks x 3 children, at a load of 3 to 18 that moves processor times as well: 48, 43, 29, 37,
+39, 51, 53, 45, 38, 27 processor ms per child in the tenths (ratio 0.56), 28 ms of wall time in the last. Most of it is
+the commit: of 60 tasks x 10 children under a profiler 62% (SQLAlchemy's own work on some 20 statements, not the disk),
+the lease 11%, drawing and planning about 15%.
 """
 
 import argparse

@@ -95,7 +95,7 @@ def test_interrupted_and_resumed_is_undisturbed(
     for fail in (2, 11, 3):
         with monkeypatch.context() as patch:
             saboteur = Saboteur({fail: KeyboardInterrupt()})
-            patch.setattr("mutant.search.workers.InProcessEvaluator", lambda *_, one=saboteur: one)
+            patch.setattr("mutant.search.crews.InProcessEvaluator", lambda *_, one=saboteur: one)
             called = call("bench", suite, "--dir", tmp_path / "bench", "--workers", 1)
             assert called.code == 130
             assert "same command" in called.err

@@ -23,7 +23,7 @@ COMMANDS = {
     "What there is": {"roots", "tasks", "presets"},
     "Growing": {"add", "evolve", "resume", "abandon", "baseline", "bench"},
     "Looking": {"list", "show", "lineage", "blame", "impact", "diff", "report"},
-    "Using": {"predict", "evaluate", "verify", "plot", "export", "serve", "keys"},
+    "Using": {"predict", "evaluate", "verify", "plot", "export", "serve", "keys", "replay"},
     "Keeping": {"rm", "gc", "import"},
 }
 

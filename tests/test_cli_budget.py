@@ -51,7 +51,7 @@ def test_a_runs_budget_is_kept_told_and_shown(db: Path, folder: str) -> None:
 
 def test_the_budget_may_change_on_resume(db: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mutant.search.workers.InProcessEvaluator", lambda *_: Saboteur({2: KeyboardInterrupt()}))
+        patch.setattr("mutant.search.crews.InProcessEvaluator", lambda *_: Saboteur({2: KeyboardInterrupt()}))
         assert call("add", folder, *SETTINGS, "--budget", "3children", "--db", db).code == 130
     assert run_of(db)["budget"]["spent"] == 1
     assert "90s" in refused("resume", "--budget", "soon", "--db", db)
@@ -64,7 +64,7 @@ def test_the_budget_may_change_on_resume(db: Path, folder: str, monkeypatch: pyt
 
 def test_halving_may_not_change_on_resume(db: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mutant.search.workers.InProcessEvaluator", lambda *_: Saboteur({2: KeyboardInterrupt()}))
+        patch.setattr("mutant.search.crews.InProcessEvaluator", lambda *_: Saboteur({2: KeyboardInterrupt()}))
         assert call("add", folder, *SETTINGS, "--db", db).code == 130
     assert "began with halving 0" in " ".join(refused("resume", "--halving", 2, "--db", db).split())
 

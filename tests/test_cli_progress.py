@@ -69,7 +69,7 @@ class Lost(InProcessEvaluator):
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process are interrupted after three children."""
     monkeypatch.setattr(Interrupting, "children", 3)
-    monkeypatch.setattr("mutant.search.workers.InProcessEvaluator", Interrupting)
+    monkeypatch.setattr("mutant.search.crews.InProcessEvaluator", Interrupting)
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: object, columns: int = 80) -> Called:
@@ -101,7 +101,7 @@ def test_a_terminal_shows_a_bar_per_segment(
 
 
 def test_failed_children_are_told_with_their_reason(db: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mutant.search.workers.InProcessEvaluator", Failing)
+    monkeypatch.setattr("mutant.search.crews.InProcessEvaluator", Failing)
     called = done("add", folder, *QUICK, *ALIKE, "--no-baseline", "--db", db)
     assert "colours 2/2  failed after 0.0 s (not finite): the loss is NaN" in called.err
     status = done("status", "--db", db, "--json").json
@@ -120,7 +120,7 @@ def test_a_task_without_a_trained_child_is_told_and_ends_with_exit_code_1(
 ) -> None:
     form = ("--json",) if as_json else ()
     with monkeypatch.context() as patched:
-        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        patched.setattr("mutant.search.crews.InProcessEvaluator", Lost)
         arguments = (*QUICK, *ALIKE, "--children", 3, "--generation-size", 3, "--db", db)
         called = call("add", folder, *arguments, *form)
         assert called.code == 1, called.err
@@ -134,7 +134,7 @@ def test_a_task_without_a_trained_child_is_told_and_ends_with_exit_code_1(
     assert "Next: mutant evolve colours" in done("show", "colours", "--db", db).out
     assert done("evolve", "colours", *QUICK, *ALIKE, "--db", db, "--json").json[0]["path"] is not None
     with monkeypatch.context() as patched:
-        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        patched.setattr("mutant.search.crews.InProcessEvaluator", Lost)
         called = call("evolve", *arguments)
     assert called.code == 1
     assert "it keeps the path that it had" in called.err
@@ -147,7 +147,7 @@ def test_a_run_whose_source_is_gone_can_be_abandoned(
     assert "no unfinished run" in call("abandon", "--db", db).err
     with monkeypatch.context() as patched:
         patched.setattr(Interrupting, "children", 1)
-        patched.setattr("mutant.search.workers.InProcessEvaluator", Interrupting)
+        patched.setattr("mutant.search.crews.InProcessEvaluator", Interrupting)
         assert call("add", folder, *QUICK, *ALIKE, "--db", db).code == 130
     colours = tmp_path / "colours"
     colours.rename(tmp_path / "elsewhere")
@@ -363,7 +363,7 @@ def test_a_quick_start_whose_children_all_fail_says_so_and_tries_again(
     shrunk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("mutant.search.workers.InProcessEvaluator", Lost)
+        patched.setattr("mutant.search.crews.InProcessEvaluator", Lost)
         called = start(shrunk, "--json")
     assert called.code == 1, called.err
     assert "Task digits: none of 2 children could be trained" in called.err

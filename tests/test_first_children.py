@@ -66,7 +66,9 @@ def test_other_tasks_paths_come_in_turn_newest_first() -> None:
 
 @pytest.mark.parametrize(("most", "first"), [(4, 2), (5, 3), (1, 1)])
 def test_at_most_half_of_the_children_are_first_ones(most: int, first: int) -> None:
-    drawn = children(Pool(ROOT), config(children=most), 4)
+    settings = config(children=most)
+    deeper = replace(settings, start={**settings.start, "trained_blocks": 1})
+    drawn = children(Pool(ROOT), deeper, 4)
     trains_a_block = [
         any(isinstance(edit, Clone) and edit.slot.startswith("block_") for edit in child.candidate.mutations)
         for child in drawn

@@ -35,7 +35,7 @@ def stopped(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 def interrupted(at: int, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     with monkeypatch.context() as patch:
-        patch.setattr("mutant.search.workers.InProcessEvaluator", lambda *_: Saboteur({at: KeyboardInterrupt()}))
+        patch.setattr("mutant.search.crews.InProcessEvaluator", lambda *_: Saboteur({at: KeyboardInterrupt()}))
         return call(*arguments).code
 
 
