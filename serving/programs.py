@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mutant.component import Spec
-from mutant.network import BATCH, program
+from mutant.network import BATCH, program, run_in_batches, steady
 from mutant.serving.ladder import rungs
 from mutant.serving.served import Loaded, Served
 
@@ -21,16 +21,21 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of component for rows of one shape: its programs by number of rows, rising, its FLOPs for a row, and the
-    shape of what it emits for one."""
+    """A kind of component for rows of one shape: its programs by number of rows, rising, its FLOPs for a row, the
+    shape of what it emits for one, and how many rows of the reference shape have right bits (`network.steady`)."""
 
     programs: Mapping[int, Any]
     flops: float
     emits: tuple[int, ...]
+    steady: int = BATCH
 
     def fitting(self, rows: int) -> int:
         """The smallest shape that holds `rows` rows, else the largest."""
-        return next((rung for rung in self.programs if rung >= rows), max(self.programs))
+        return next((rung for rung in self.programs if self.holds(rung) >= rows), max(self.programs, key=self.holds))
+
+    def holds(self, rung: int) -> int:
+        """The rows of a shape that have right bits: all of them but in the reference shape."""
+        return self.steady if rung == BATCH else rung
 
 
 class Programs:
@@ -47,28 +52,35 @@ class Programs:
         """Compile a path's programs and see which of them are right; what is known already is passed."""
         inputs = _probe(path.image_size)
         for loaded in path.chain:
-            key = (loaded.spec, inputs.shape[1:])
-            if key not in self._kinds:
-                self._kinds[key] = self._tried(loaded, inputs)
-            inputs = np.asarray(self._kinds[key].programs[BATCH](loaded.arrays, inputs))
+            inputs = np.asarray(self.try_out(loaded, inputs).programs[BATCH](loaded.arrays, inputs))
+
+    def try_out(self, loaded: Loaded, inputs: Array) -> Kind:
+        """Compile a component's programs for rows like `inputs` [BATCH, ...], unless that was done before."""
+        key = (loaded.spec, inputs.shape[1:])
+        if key not in self._kinds:
+            self._kinds[key] = self._tried(loaded, inputs)
+        return self._kinds[key]
 
     def _tried(self, loaded: Loaded, inputs: Array) -> Kind:
         forward: Any = program(loaded.spec)
         lowered = forward.lower(loaded.arrays, inputs)
         reference = lowered.compile()
-        outputs = np.asarray(reference(loaded.arrays, inputs))
+        outputs = run_in_batches([loaded.spec], [loaded.arrays], inputs)
         found = {BATCH: reference} | dict(self._right(loaded, inputs, outputs))
+        alike = steady(loaded.spec, (inputs.shape[1:], inputs.dtype.name), BATCH)
         analysis: Mapping[str, float] = lowered.cost_analysis() or {}
-        return Kind(dict(sorted(found.items())), float(analysis.get("flops", 0.0)) / BATCH, outputs.shape[1:])
+        return Kind(dict(sorted(found.items())), float(analysis.get("flops", 0.0)) / BATCH, outputs.shape[1:], alike)
 
     def _right(self, loaded: Loaded, inputs: Array, outputs: Array) -> Iterator[tuple[int, Any]]:
         for rung in self.ladder:
-            if rung == BATCH:
+            if rung == BATCH or steady(loaded.spec, (inputs.shape[1:], inputs.dtype.name), rung) < rung:
                 continue
-            batch, expected = (np.resize(rows, (rung, *rows.shape[1:])) for rows in (inputs, outputs))
+            size = -(-BATCH // rung) * rung
+            rows, expected = (np.resize(values, (size, *values.shape[1:])) for values in (inputs, outputs))
             forward: Any = program(loaded.spec)
-            compiled = forward.lower(loaded.arrays, batch).compile()
-            if np.asarray(compiled(loaded.arrays, batch)).tobytes() == expected.tobytes():
+            compiled = forward.lower(loaded.arrays, rows[:rung]).compile()
+            found = [np.asarray(compiled(loaded.arrays, rows[at : at + rung])) for at in range(0, size, rung)]
+            if np.concatenate(found).tobytes() == expected.tobytes():
                 yield rung, compiled
 
     def flops(self, loaded: Loaded, row: tuple[int, ...]) -> float:
@@ -93,10 +105,11 @@ class Programs:
         rows = x.shape[0]
         kind = self._kinds[loaded.spec, x.shape[1:]]
         shape = kind.fitting(rows)
-        if shape == rows:
+        most = kind.holds(shape)
+        if shape == rows == most:
             return kind.programs[rows](loaded.arrays, x)
         inputs = np.asarray(x)
-        parts = [inputs[start : start + shape] for start in range(0, rows, shape)]
+        parts = [inputs[start : start + most] for start in range(0, rows, most)]
         outputs = [np.asarray(kind.programs[shape](loaded.arrays, padded(part, shape)))[: len(part)] for part in parts]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
