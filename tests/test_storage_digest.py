@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path as FilePath
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from storage_samples import grow, new_store, planned, sample_golden, sample_images, trained
 
 from mutant.outcome import Failed
@@ -15,9 +15,10 @@ from mutant.storage.digest import digest
 from mutant.storage.holding import holding
 from mutant.storage.permit import collecting
 from mutant.storage.process import Process
-from mutant.storage.records import Baseline, Evaluation
+from mutant.storage.records import Baseline, Evaluation, now
 from mutant.storage.removal import remove
 from mutant.storage.schema import Base
+from mutant.storage.schema_work import TimingRow, WorkerRow
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
@@ -34,6 +35,7 @@ MEANINGLESS = {
     "baselines.seconds",
     "baselines.wait_seconds",
     "candidates.attempt",
+    "candidates.began_at",
     "candidates.committed_at",
     "candidates.compilations",
     "candidates.compile_seconds",
@@ -58,6 +60,20 @@ MEANINGLESS = {
     "system.inline_limit",
     "tasks.added_at",
     "tasks.removed_at",
+    "timings.began",
+    "timings.commit_began",
+    "timings.commit_seconds",
+    "timings.computed_rows",
+    "timings.device",
+    "timings.held_bytes",
+    "timings.host",
+    "timings.pid",
+    "timings.reused_rows",
+    "timings.spans",
+    "workers.device",
+    "workers.host",
+    "workers.pid",
+    "workers.since",
     "events.at",
     "events.data",
     "events.kind",
@@ -147,6 +163,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
         with store.writing() as connection:
             leases.take(connection, Process("host", "boot", 1, "born"), "left")
             connection.execute(text("UPDATE system SET blobs = 'blobs', inline_limit = 1000000"))
+            connection.execute(insert(WorkerRow).values(token=9, name="w", since=now(), host="h", pid=1, device="cpu"))
+            place = {"run": 1, "segment": 0, "generation": 0, "child": 0}
+            measured = {"began": 1.0, "spans": [], "reused_rows": 1, "computed_rows": 1, "held_bytes": 1}
+            committed = {"commit_began": 2.0, "commit_seconds": 1.0}
+            row = place | {"host": "h", "pid": 1, "device": "cpu"} | measured | committed
+            connection.execute(insert(TimingRow).values(row))
         keys.make(store, "someone", rate=1.0)
         full_digest = digest(store)
     (directory / "digest").write_text(full_digest)
