@@ -57,7 +57,8 @@ def steady(spec: Spec, inputs: Signature, batch: int) -> int:
     """
     shape, dtype = inputs
     rng = np.random.default_rng(0)
-    arrays = {name: rng.uniform(0.05, 0.15, size).astype(kind) for name, (size, kind) in families.shapes(spec).items()}
+    shapes = families.shapes(spec).items()
+    (arrays,) = on_device([{name: rng.uniform(0.05, 0.15, size).astype(kind) for name, (size, kind) in shapes}])
     whole, alike = np.dtype(dtype).kind in "iu", batch
     for _ in range(TRIALS):
         row = rng.integers(0, 256, shape).astype(dtype) if whole else rng.normal(size=shape).astype(dtype)

@@ -115,7 +115,7 @@ def test_an_error_in_a_worker_is_a_failed_child_with_its_reason(evaluator):
 
 def test_a_worker_without_a_child_computes_what_the_others_will_read(evaluator):
     here, data = world(), stripes(2_000, 24, key="idle")
-    work = here.assignment(here.root, [NewHead(CLASSES)], task="idle", training=Training(50, 20, 16))
+    work = here.assignment(here.root, [NewHead(CLASSES)], task="idle", training=Training(5, 200, 16))
     item = Work(work.candidate, work.blueprint, work.training)
     (outcome,) = dict(evaluator.train([item], Shelf(here, data))).values()
     assert isinstance(outcome, Trained)
@@ -123,7 +123,7 @@ def test_a_worker_without_a_child_computes_what_the_others_will_read(evaluator):
     source = cache.source(Prefix.of(item.blueprint), here.components, data.train)
     source.take(np.arange(2_000))
     cache.close()
-    assert cache.computed_rows < 2_000 - 20 * 50, "more is kept than the child itself was shown"
+    assert cache.computed_rows < 2_000 - 200 * 5, "more is kept than the child itself was shown"
     alone = dict(InProcessEvaluator(OFF).train([item], Shelf(here, data)))[0]
     assert isinstance(alone, Trained)
     assert alone.path == outcome.path

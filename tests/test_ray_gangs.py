@@ -22,7 +22,7 @@ from mutant.search.workers import Gangs
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask
 
-GANG = replace(SMALL, children=2, gang=2)
+GANG = replace(SMALL, children=1, gang=2)
 
 
 @pytest.fixture(scope="module")
