@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/segment.py [--children 12] [--repeats 2] [--reach K]
 
-About three minutes; 3.64 where the FLOPs allow 4.95: one of the 12 children trains eight blocks.
+About three minutes; 4.67 beside other work, where the FLOPs allow 7.52: one of the 12 children trains six blocks.
 
 Without: the same programs, but the frozen prefix is run for every example of every visit and validation, as the
 published code does. A rehearsal compiles everything first; then the two take turns. Winners, scores and the digest of
