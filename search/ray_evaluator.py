@@ -21,9 +21,10 @@ from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply,
 from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
 from mutant.search.kinds import Rates, deal
 from mutant.search.prediction import FLOPS_PER_SECOND
+from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, ray, start
 from mutant.search.ray_team import Member, Team, aside
-from mutant.search.ray_worker import About, Parcel
+from mutant.search.ray_worker import About
 
 MANY = 1_000
 LOOK_SECONDS = 1.0
@@ -57,7 +58,7 @@ class RayEvaluator:
         self._looked = time.monotonic()
         self._rates = Rates(FLOPS_PER_SECOND)
         self._shift: _Shift | None = None
-        self._references: dict[Any, Any] = {}
+        self._shelf = ObjectShelf()
 
     @property
     def present(self) -> Mapping[int, About]:
@@ -83,16 +84,16 @@ class RayEvaluator:
 
     def _worked_off(self, shift: "_Shift", supply: Supply, begun: Begun) -> Iterator[tuple[int, Outcome]]:
         work, self._shift = shift.work, shift
-        self._keep_references_of(shift.around)
+        self._shelf.keep_for(shift.around)
         self._hearts.clear()
         self._team.call_roll()
         while shift.take(self._team.present) or (shift.lazy and not self._team.present):
             for index, member in self._dealt(shift):
                 begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
                 if shift.is_new(index):
-                    self._keep_references_of(shift.around)
+                    self._shelf.keep_for(shift.around)
                 try:
-                    parcel = self._parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
+                    parcel = self._shelf.parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
                 except MemoryError as error:
                     yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
                     continue
@@ -177,7 +178,7 @@ class RayEvaluator:
             if not lost:
                 memory = isinstance(error.cause, MemoryError)
                 return Failed(candidate, "out of memory" if memory else "error", last_line(error))
-            self._references.clear()  # what lay on a machine that has gone is put into the store again
+            self._shelf.clear()  # what lay on a machine that has gone is put into the store again
             death = self._team.death(member, error.cause)
         except ray.exceptions.RayError as error:
             death = self._team.death(member, error, hung_for=shift.hung.pop(call, None))
@@ -199,7 +200,7 @@ class RayEvaluator:
         for member in shift.idle(self._team.present):
             item = filling.next(running) if member not in filling.calls.values() else None
             if item is not None:
-                call = member.actor.fill.remote(self._parcel(item, supply))
+                call = member.actor.fill.remote(self._shelf.parcel(item, supply))
                 filling.calls[call] = member
                 filling.prefixes[call] = item.prefix
 
@@ -222,26 +223,6 @@ class RayEvaluator:
             with suppress(ray.exceptions.RayError):
                 for text in ray.get(call):
                     self._told(text)
-
-    def _parcel(self, work: Work, supply: Supply, ahead: Work | None = None) -> Parcel:
-        return Parcel(
-            work,
-            {digest: self._put(digest, supply.component) for digest in work.digests},
-            {digest: self._put(digest, supply.trace) for digest in work.traces},
-            self._put(work.dataset, lambda key: supply.dataset(*key)),
-            ahead,
-        )
-
-    def _keep_references_of(self, work: Sequence[Work]) -> None:
-        """Let go of what these candidates do not need, so that the object store can, too."""
-        needed = {key for item in work for key in (*item.digests, *item.traces, item.dataset)}
-        self._references = {key: value for key, value in self._references.items() if key in needed}
-
-    def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
-        """A reference to what `get` gives for `key`; each value travels to the object store once."""
-        if key not in self._references:
-            self._references[key] = ray.put(get(key))
-        return self._references[key]
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
         return self._asked(lambda actor: actor.answer.remote(path, components, images))
@@ -283,7 +264,7 @@ class RayEvaluator:
 
     def close(self) -> None:
         self._team.close()
-        self._references = {}
+        self._shelf.clear()
         if self._owns_ray:
             ray.shutdown()
         if self._watchdog is not None:

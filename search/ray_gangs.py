@@ -20,6 +20,7 @@ from mutant.recorder import Recorder
 from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
 from mutant.search.heartbeat import Heartbeats, period
+from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, machines, ray, start
 from mutant.search.ray_team import aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
@@ -103,7 +104,7 @@ class GangEvaluator(InProcessEvaluator):
         self._arguments = None, cache, home or private_name()
         self._hearts: Heartbeats[_Gang] = Heartbeats(patience)
         self._pause = min(LOOK_SECONDS, period(patience))
-        self._references: dict[Any, Any] = {}
+        self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
         self._bundle = {"CPU": 1.0, **({"GPU": 1.0} if ray.cluster_resources().get("GPU", 0) >= gangs.size else {})}
         self._check_room()
@@ -129,7 +130,7 @@ class GangEvaluator(InProcessEvaluator):
                 for ready in ended(forming):
                     gang = forming.pop(ready)
                     begun(gang.index, f"gang {gang.slot}")
-                    self._keep_references_of([*source.around, gang.work, *(other.work for other in running)])
+                    self._shelf.keep_for([*source.around, gang.work, *(other.work for other in running)])
                     failed = self._begin(gang, supply)
                     if failed is not None:
                         self._end(gang)
@@ -159,11 +160,6 @@ class GangEvaluator(InProcessEvaluator):
             for gang in (*running, *forming.values()):
                 self._end(gang)
 
-    def _keep_references_of(self, work: Sequence[Work]) -> None:
-        """Let go of what these candidates do not need, so that the object store can, too."""
-        needed = {key for item in work for key in (*item.digests, *item.traces, item.dataset)}
-        self._references = {key: value for key, value in self._references.items() if key in needed}
-
     def _check_room(self) -> None:
         """Raise `UserError` when no gang will ever fit into what this machine's Ray has."""
         cores = ray.cluster_resources().get("CPU", 0)
@@ -179,7 +175,7 @@ class GangEvaluator(InProcessEvaluator):
     def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
         """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""
         try:
-            parcel = self._parcel(gang.work, supply)
+            parcel = self._shelf.parcel(gang.work, supply)
         except MemoryError as error:
             return Failed(gang.work.candidate.id, "out of memory", f"preparing its data: {error}")
         environment = {"env_vars": backend.worker_environment()}
@@ -202,7 +198,7 @@ class GangEvaluator(InProcessEvaluator):
             except ray.exceptions.RayTaskError as error:
                 away = isinstance(error.cause, ray.exceptions.ObjectLostError)
                 if away:
-                    self._references.clear()  # what lay on a machine that has gone is put into the store again
+                    self._shelf.clear()  # what lay on a machine that has gone is put into the store again
                 return Death("preempted" if away else "worker lost", last_line(error))
             except ray.exceptions.RayError as error:
                 if gang.hung_for is not None:
@@ -244,22 +240,9 @@ class GangEvaluator(InProcessEvaluator):
         with suppress(ray.exceptions.RayError, ValueError):
             ray.util.remove_placement_group(gang.places)
 
-    def _parcel(self, work: Work, supply: Supply) -> Parcel:
-        return Parcel(
-            work,
-            {digest: self._put(digest, supply.component) for digest in work.digests},
-            {digest: self._put(digest, supply.trace) for digest in work.traces},
-            self._put(work.dataset, lambda key: supply.dataset(*key)),
-        )
-
-    def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
-        if key not in self._references:
-            self._references[key] = ray.put(get(key))
-        return self._references[key]
-
     def close(self) -> None:
         super().close()
-        self._references = {}
+        self._shelf.clear()
         if self._owns_ray:
             ray.shutdown()
         if self._watchdog is not None:

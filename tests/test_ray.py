@@ -115,6 +115,8 @@ def test_an_error_in_a_worker_is_a_failed_child_with_its_reason(evaluator):
 
 def test_a_worker_without_a_child_computes_what_the_others_will_read(evaluator):
     here, data = world(), stripes(2_000, 24, key="idle")
+    warm = works(here, [(), ()])  # both workers have started JAX, so that a busy machine holds up neither
+    assert all(isinstance(o, Trained) for o in dict(evaluator.train(warm, Shelf(here, stripes()))).values())
     work = here.assignment(here.root, [NewHead(CLASSES)], task="idle", training=Training(5, 200, 16))
     item = Work(work.candidate, work.blueprint, work.training)
     (outcome,) = dict(evaluator.train([item], Shelf(here, data))).values()

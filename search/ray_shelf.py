@@ -1,0 +1,39 @@
+"""What children need, in Ray's object store: put there once each, and let go of when no child needs it any more."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mutant.search.evaluator import Supply, Work
+from mutant.search.ray_start import ray
+from mutant.search.ray_worker import Parcel
+
+
+class ObjectShelf:
+    """References by digest, or by task and image size, to components, traces and data sets in the object store."""
+
+    def __init__(self) -> None:
+        self._references: dict[Any, Any] = {}
+
+    def parcel(self, work: Work, supply: Supply, ahead: Work | None = None) -> Parcel:
+        """A candidate with references to what it needs; each value travels to the object store once."""
+        return Parcel(
+            work,
+            {digest: self._put(digest, supply.component) for digest in work.digests},
+            {digest: self._put(digest, supply.trace) for digest in work.traces},
+            self._put(work.dataset, lambda key: supply.dataset(*key)),
+            ahead,
+        )
+
+    def keep_for(self, work: Sequence[Work]) -> None:
+        """Let go of what these candidates do not need, so that the object store can, too."""
+        needed = {key for item in work for key in (*item.digests, *item.traces, item.dataset)}
+        self._references = {key: value for key, value in self._references.items() if key in needed}
+
+    def clear(self) -> None:
+        """Let go of everything: what is needed is put into the store again."""
+        self._references = {}
+
+    def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
+        if key not in self._references:
+            self._references[key] = ray.put(get(key))
+        return self._references[key]
