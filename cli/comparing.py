@@ -49,6 +49,7 @@ def baseline(
             cache=engine.cache,
             pipeline=engine.pipeline,
             patience=engine.patient,
+            share=engine.share,
         )
         found = system.baseline(tasks or (), kind=kind.value, engine=running, heard=_tell)
         missing = [name for name in tasks or () if name not in {one.task for one in found}]

@@ -149,8 +149,9 @@ def grow(system: "System", options: EngineOptions, work: Work, *, fresh: bool) -
 
                 workers, address, pipeline = options.workers, options.ray_address, options.pipeline
                 engine = Engine(
-                    workers, address, options.seconds, heard, told, options.cache, pipeline, options.patient
-                )
+                    workers, address, options.seconds, heard, told, options.cache, pipeline, options.patient,
+                    options.share,
+                )  # fmt: skip
                 with contextlib.redirect_stdout(sys.stderr):  # Ray prints to stdout when a worker dies
                     return work(system, engine)
         except KeyboardInterrupt:

@@ -200,6 +200,11 @@ class EngineOptions:
         _engine("TIME", "End a worker on Ray that makes no progress for so long (10m, more for big children)."),
     ] = None
 
+    share: Annotated[
+        float | None,
+        _engine("W", "This run's weight among the runs that share the cluster and give one: 1 and 3 get 1:3 of it."),
+    ] = None
+
     metrics_port: Annotated[
         int | None,
         typer.Option(

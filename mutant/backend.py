@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 THREADS = "NPROC"
@@ -97,6 +98,23 @@ def accelerator() -> str | None:
 
     device = xla.devices()[0]
     return None if device.platform == "cpu" else device.device_kind
+
+
+def accelerators() -> int:
+    """How many accelerators of this machine JAX could use, without starting it; 0 where it computes on the CPU.
+
+    JAX's plugin for them must be installed, the system must show the devices, and the environment must not hide them.
+    """
+    platforms = [name for name in os.environ.get("JAX_PLATFORMS", "").split(",") if name]
+    if platforms and platforms[0] == "cpu":
+        return 0
+    if any(find_spec(f"jax_cuda{version}_plugin") is not None for version in (12, 13)):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        there = len([*Path("/dev").glob("nvidia[0-9]*")])
+        return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
+    if find_spec("libtpu") is not None:
+        return len([*Path("/dev").glob("accel[0-9]*")]) or len([*Path("/dev/vfio").glob("[0-9]*")])
+    return 0
 
 
 def device() -> str:

@@ -4,40 +4,38 @@ from collections.abc import Callable
 
 from mutant.activations.limits import CacheLimits
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
-from mutant.search.workers import ALONE, Crew, Gangs, cores, ray_is_installed
+from mutant.search.workers import ALONE, HERE, Crew, Gangs, Terms, cores, ray_is_installed
 from mutant.tasks.errors import missing_extra
 
 
 def start_evaluator(
     crew: Crew,
     *,
-    address: str | None = None,
+    terms: Terms = HERE,
     cache: CacheLimits = CacheLimits(),
     home: str | None = None,
     told: Callable[[str], None] = lambda text: None,
     pipeline: bool = False,
-    patience: float | None = None,
     gangs: Gangs = ALONE,
 ) -> Evaluator:
     """The evaluator for a crew; Ray is imported only for more than one worker or a cluster.
 
     `pipeline`: the workers share the groups of one child, instead of having a child each.
-    `cache` and `home`: how much of activations each host keeps, and the name of its directory for them. `patience`:
-    seconds without progress after which a worker on Ray is taken to hang; None: `heartbeat.patience`. `gangs`: how
+    `cache` and `home`: how much of activations each host keeps, and the name of its directory for them. `gangs`: how
     many workers train a child together.
     """
-    if crew.workers == 1 and address is None and gangs.size == 1:
+    if crew.workers == 1 and terms.address is None and gangs.size == 1:
         return InProcessEvaluator(cache, home, told)
     if not ray_is_installed():
         raise missing_extra("ray", "ray")
     if gangs.size > 1:
         from mutant.search.ray_gangs import GangEvaluator
 
-        return GangEvaluator(crew.workers, gangs, address=address, cache=cache, home=home, told=told, patience=patience)
+        return GangEvaluator(crew.workers, gangs, terms=terms, cache=cache, home=home, told=told)
     if pipeline:
         from mutant.search.ray_stages import PipelineEvaluator
 
-        return PipelineEvaluator(crew.workers or cores(), address=address, cache=cache, home=home, told=told)
+        return PipelineEvaluator(crew.workers or cores(), address=terms.address, cache=cache, home=home, told=told)
     from mutant.search.ray_evaluator import RayEvaluator
 
-    return RayEvaluator(crew.workers, address=address, cache=cache, home=home, told=told, patience=patience)
+    return RayEvaluator(crew.workers, terms=terms, cache=cache, home=home, told=told)

@@ -20,6 +20,7 @@ from mutant.search.supply import SearchData, StoreSupply
 from mutant.search.workers import (
     Crew,
     Gangs,
+    Terms,
     check_address,
     choose_workers,
     ray_is_installed,
@@ -41,6 +42,8 @@ class Engine:
     (each segment still gets one). `cache` limits what each host keeps of activations. `told` hears about the crew.
     `pipeline`: the workers share the groups of one child, which interlocking backpropagation lets work side by side.
     `patience`: seconds without progress after which a worker on Ray is taken to hang; None chooses (docs/workers.md).
+    `share`: this run's weight among the runs that share the cluster at `address` and have one; None: it takes what is
+    free.
     """
 
     workers: str | int = "auto"
@@ -51,6 +54,7 @@ class Engine:
     cache: CacheLimits = CacheLimits()
     pipeline: bool = False
     patience: float | None = None
+    share: float | None = None
 
 
 @contextmanager
@@ -68,6 +72,12 @@ def check_workers(engine: Engine) -> None:
     choose_workers(engine.workers, 0.0)
     if (engine.address is not None or str(engine.workers) not in ("auto", "1")) and not ray_is_installed():
         raise missing_extra("ray", "ray")
+    if engine.share is not None and not 0 < engine.share < float("inf"):
+        raise UserError(f"--share must be a weight above 0, not {engine.share:g}.")
+    if engine.share is not None and engine.address is None:
+        raise UserError("--share is for a Ray cluster that several runs use.", hint="Name it: --ray-address ADDRESS")
+    if engine.share is not None and engine.pipeline:
+        raise UserError("--pipeline keeps its workers for itself, so it takes no --share.", hint="Leave one out.")
     if engine.address is not None:
         check_address(engine.address)
 
@@ -138,12 +148,11 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     with run_home(home := home_name(store, run)):
         evaluator = start_evaluator(
             crew,
-            address=engine.address,
+            terms=Terms(engine.address, engine.patience, engine.share),
             cache=engine.cache,
             home=home,
             told=lambda text: engine.listener(Notice(text)),
             pipeline=engine.pipeline,
-            patience=engine.patience,
             gangs=Gangs(config.gang, config.sharded),
         )
         with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
@@ -163,6 +172,7 @@ def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
         "workers": "auto" if crew.workers is None else crew.workers,
         "ray_address": engine.address,
         "budget_seconds": engine.budget,
+        **({} if engine.share is None else {"share": engine.share}),
     }
     before = [event.data["now"] for event in store.events(run.id) if event.kind == "worked off by"]
     if not before or before[-1] != now:

@@ -21,10 +21,12 @@ from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply,
 from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
 from mutant.search.kinds import Rates, deal
 from mutant.search.prediction import FLOPS_PER_SECOND
+from mutant.search.ray_shares import Turns
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, ray, start
 from mutant.search.ray_team import Member, Team, aside
 from mutant.search.ray_worker import About
+from mutant.search.workers import HERE, Terms
 
 MANY = 1_000
 LOOK_SECONDS = 1.0
@@ -32,29 +34,31 @@ LOOK_SECONDS = 1.0
 
 
 class RayEvaluator:
-    """Trains candidates on `workers` actors of this machine's Ray, or of the cluster at `address`.
+    """Trains candidates on `workers` actors of this machine's Ray, or of the cluster that `terms` name.
 
     With None on a cluster there are as many as it has free cores. The workers of a host share its activations, up to
     the limits `cache`, in the directory that `home` names. One that makes no progress for `patience` seconds (None:
-    `heartbeat.patience`) is ended, and its child trained again.
+    `heartbeat.patience`) is ended, and its child trained again. With `share` the runs that have one take turns, each
+    by that weight.
     """
 
     def __init__(
         self,
         workers: int | None,
         *,
-        address: str | None = None,
+        terms: Terms = HERE,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
-        patience: float | None = None,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers or 1, address) if self._owns_ray else None
+        self._watchdog = start(workers or 1, terms.address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
-        self._team = Team(workers, local=address is None, cache=cache, home=self._home, told=told)
-        self._hearts: Heartbeats[Any] = Heartbeats(patience)
-        self._pause = period(patience) if address is None else min(LOOK_SECONDS, period(patience))
+        shared = terms.share is not None
+        self._team = Team(workers, local=terms.address is None, cache=cache, home=self._home, told=told, shared=shared)
+        self._turns: Turns[Member] | None = None if terms.share is None else Turns(terms.share, self._team.unit)
+        self._hearts: Heartbeats[Any] = Heartbeats(terms.patience)
+        self._pause = period(terms.patience) if terms.address is None else min(LOOK_SECONDS, period(terms.patience))
         self._looked = time.monotonic()
         self._rates = Rates(FLOPS_PER_SECOND)
         self._shift: _Shift | None = None
@@ -87,36 +91,45 @@ class RayEvaluator:
         self._shelf.keep_for(shift.around)
         self._hearts.clear()
         self._team.call_roll()
-        while shift.take(self._team.present) or (shift.lazy and not self._team.present):
-            for index, member in self._dealt(shift):
-                begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
-                if shift.is_new(index):
-                    self._shelf.keep_for(shift.around)
-                try:
-                    parcel = self._shelf.parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
-                except MemoryError as error:
-                    yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
+        try:
+            while shift.take(self._team.present) or (shift.lazy and not self._team.present):
+                for index, member in self._dealt(shift):
+                    begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
+                    if shift.is_new(index):
+                        self._shelf.keep_for(shift.around)
+                    try:
+                        parcel = self._shelf.parcel(
+                            work[index], supply, work[shift.waiting[0]] if shift.waiting else None
+                        )
+                    except MemoryError as error:
+                        yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
+                        continue
+                    call = member.actor.train.remote(parcel)
+                    shift.running[call] = index, member
+                    self._hearts.begin(call, self._seconds(work[index], member))
+                self._fill(shift, supply)
+                call = self._next(shift)
+                if call is None:
                     continue
-                call = member.actor.train.remote(parcel)
-                shift.running[call] = index, member
-                self._hearts.begin(call, self._seconds(work[index], member))
-            self._fill(shift, supply)
-            call = self._next(shift)
-            if call is None:
-                continue
-            index, member = shift.running.pop(call)
-            self._hearts.end(call)
-            outcome = self._result(call, work[index], member, shift, index)
-            if outcome is None:
-                shift.waiting.appendleft(index)
-            else:
-                yield index, outcome
-                shift.forget(index)
+                index, member = shift.running.pop(call)
+                self._hearts.end(call)
+                self._ends_turn(member, shift)
+                outcome = self._result(call, work[index], member, shift, index)
+                if outcome is None:
+                    shift.waiting.appendleft(index)
+                else:
+                    yield index, outcome
+                    shift.forget(index)
+        finally:
+            if self._turns is not None:
+                self._turns.clear()
         self._pass_on_notices()
 
     def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:
         """Children that begin now and their workers; taken from those that wait."""
         idle = shift.idle(self._team.present)
+        if self._turns is not None:
+            idle = self._having_turns(idle, self._turns, wanted=bool(shift.waiting))
         if not shift.waiting or not idle:
             return []
         known = {member: member.about for member in self._team.members if member.about is not None}
@@ -128,17 +141,39 @@ class RayEvaluator:
             shift.waiting.remove(index)
         return dealt
 
+    def _having_turns(self, idle: Sequence[Member], turns: Turns[Member], *, wanted: bool) -> list[Member]:
+        """Those whose turn it is; turns are asked for all while children wait, and else given back."""
+        for member in turns.whom:
+            if member not in self._team.members or (member in idle and not wanted):
+                turns.done(member)
+        for member in idle:
+            if wanted and member.place is not None:
+                turns.seek(member, among=[member.place])
+        return [member for member in idle if turns.held(member)]
+
+    def _ends_turn(self, member: Member, shift: "_Shift") -> None:
+        if self._turns is None:
+            return
+        if shift.demand and member.place is not None:
+            self._turns.pass_on(member, among=[member.place])
+        else:
+            self._turns.done(member)
+
     def _next(self, shift: "_Shift") -> Any | None:
         """A child's call that has ended; None when first there is something else to see to."""
         self._look(shift)
-        calls = (*shift.running, *shift.filling.calls, *self._team.arriving)
+        coming = self._turns.calls if self._turns is not None else ()
+        calls = (*shift.running, *shift.filling.calls, *self._team.arriving, *coming)
         if not calls:
             self._team.grow(1)
+            time.sleep(0 if self._team.arriving else self._pause)
         for call in ended(calls, timeout=self._pause):
             if call in shift.running:
                 return call
             if call in shift.filling.calls:
                 self._filled(shift.filling, call)
+            elif self._turns is not None and call in self._turns.calls:
+                self._turns.came(call)
             else:
                 self._arrived(call)
         return None
@@ -149,6 +184,8 @@ class RayEvaluator:
         if now - self._looked < self._pause:
             return
         passed, self._looked = min(now - self._looked, 2 * self._pause), now
+        if self._turns is not None:
+            self._turns.look()
         calls = {member: call for call, (_, member) in shift.running.items()}
         for member, count in self._team.heard(calls.keys()).items():
             if member in calls:
@@ -194,8 +231,8 @@ class RayEvaluator:
     def _fill(self, shift: "_Shift", supply: Supply) -> None:
         """Let workers that have no child to train compute activations for those who have, until all are kept."""
         filling = shift.filling
-        if self._cache.off or not shift.running:
-            return
+        if self._cache.off or not shift.running or self._turns is not None:
+            return  # where runs take turns, nothing is computed without one
         running = [shift.work[index] for index, _ in shift.running.values()]
         for member in shift.idle(self._team.present):
             item = filling.next(running) if member not in filling.calls.values() else None
@@ -263,6 +300,8 @@ class RayEvaluator:
                     raise
 
     def close(self) -> None:
+        if self._turns is not None:
+            self._turns.close()
         self._team.close()
         self._shelf.clear()
         if self._owns_ray:

@@ -7,7 +7,7 @@ asked for in the order of the children, and so they come.
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +20,13 @@ from mutant.recorder import Recorder
 from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
 from mutant.search.heartbeat import Heartbeats, period
+from mutant.search.ray_places import Place, at, unit
+from mutant.search.ray_shares import Turns
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, machines, ray, start
 from mutant.search.ray_team import aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
-from mutant.search.workers import Gangs
+from mutant.search.workers import HERE, Gangs, Terms
 from mutant.tasks.errors import UserError
 
 LOOK_SECONDS = 1.0
@@ -55,12 +57,14 @@ class GangWorker(Worker):
 
 @dataclass(eq=False)
 class _Gang:
-    """A child's reserved places, then the actors in them and their calls, by rank; `said` is what calls ended with."""
+    """A child's reserved places (a placement group, or those of a turn), then the actors in them and their calls, by
+    rank; `said` is what calls ended with."""
 
     index: int
     work: Work
-    places: Any
     slot: int
+    group: Any = None
+    places: Sequence[Place] = ()
     actors: list[Any] = field(default_factory=list[Any])
     calls: list[Any] = field(default_factory=list[Any])
     said: dict[int, Outcome | None] = field(default_factory=dict[int, Outcome | None])
@@ -82,7 +86,8 @@ class GangEvaluator(InProcessEvaluator):
     cluster, as many as Ray has places for.
 
     A gang of which one member ends is ended whole, and its child trained again with the same identity, as often as
-    `deaths` says. Paths are asked for answers, and FLOPs counted, in this process.
+    `deaths` says. Paths are asked for answers, and FLOPs counted, in this process. With `share` the runs that have one
+    take turns, each by that weight.
     """
 
     def __init__(
@@ -90,24 +95,26 @@ class GangEvaluator(InProcessEvaluator):
         workers: int | None,
         gangs: Gangs,
         *,
-        address: str | None = None,
+        terms: Terms = HERE,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
-        patience: float | None = None,
     ) -> None:
         super().__init__(cache, home, told)
-        self._size, self._sharded, self._local = gangs.size, gangs.sharded, address is None
+        self._size, self._sharded, self._local = gangs.size, gangs.sharded, terms.address is None
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers or gangs.size, address) if self._owns_ray else None
+        self._watchdog = start(workers or gangs.size, terms.address) if self._owns_ray else None
         self._most = None if workers is None else max(1, workers // gangs.size)
         self._arguments = None, cache, home or private_name()
-        self._hearts: Heartbeats[_Gang] = Heartbeats(patience)
-        self._pause = min(LOOK_SECONDS, period(patience))
+        self._hearts: Heartbeats[_Gang] = Heartbeats(terms.patience)
+        self._pause = min(LOOK_SECONDS, period(terms.patience))
         self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
-        self._bundle = {"CPU": 1.0, **({"GPU": 1.0} if ray.cluster_resources().get("GPU", 0) >= gangs.size else {})}
+        self._unit = unit(local=self._local)
+        enough = self._unit != "CPU" and ray.cluster_resources().get(self._unit, 0) >= gangs.size
+        self._bundle = {"CPU": 1.0, **({self._unit: 1.0} if enough else {})}
         self._check_room()
+        self._turns: Turns[_Gang] | None = None if terms.share is None else Turns(terms.share, self._unit)
 
     def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         again: deque[tuple[int, Work]] = deque()
@@ -123,12 +130,11 @@ class GangEvaluator(InProcessEvaluator):
                     if taken is None:
                         asking = False
                     else:
-                        gang = _Gang(*taken, self._reserved(), slot)
-                        forming[gang.places.ready()] = gang
+                        gang = _Gang(*taken, slot)
+                        forming[self._reserved(gang)] = gang
                 if not forming and not running:
                     return
-                for ready in ended(forming):
-                    gang = forming.pop(ready)
+                for gang in self._formed(forming):
                     begun(gang.index, f"gang {gang.slot}")
                     self._shelf.keep_for([*source.around, gang.work, *(other.work for other in running)])
                     failed = self._begin(gang, supply)
@@ -169,8 +175,36 @@ class GangEvaluator(InProcessEvaluator):
                 hint=f"Ask for more: --workers {self._size}",
             )
 
-    def _reserved(self) -> Any:
-        return ray.util.placement_group([self._bundle] * self._size, strategy="PACK")
+    def _reserved(self, gang: _Gang) -> Any:
+        """Have places reserved for a gang, all or none: a call that ends when they are."""
+        if self._turns is not None:
+            return self._turns.seek(gang, size=self._size)
+        gang.group = ray.util.placement_group([self._bundle] * self._size, strategy="PACK")
+        return gang.group.ready()
+
+    def _formed(self, forming: dict[Any, _Gang]) -> list[_Gang]:
+        """Gangs that have their places now, taken from those that wait for them."""
+        formed: list[_Gang] = []
+        for ready in ended(forming):
+            gang = forming.pop(ready)
+            if self._turns is None:
+                formed.append(gang)
+            elif self._turns.came(ready):
+                gang.places = self._turns.held(gang)
+                formed.append(gang)
+            else:
+                forming[self._reserved(gang)] = gang
+        return formed
+
+    def _options(self, gang: _Gang, rank: int) -> Mapping[str, Any]:
+        """Of the actor of this rank, in its place."""
+        if self._turns is not None:
+            return at(gang.places[rank], self._unit)
+        where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(gang.group, rank)
+        environment = {"env_vars": backend.worker_environment()}
+        more = {name: amount for name, amount in self._bundle.items() if name not in ("CPU", "GPU")}
+        of_gpus = {"num_gpus": self._bundle.get("GPU", 0), "resources": more}
+        return {"num_cpus": 1, **of_gpus, "scheduling_strategy": where, "runtime_env": environment}
 
     def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
         """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""
@@ -178,12 +212,9 @@ class GangEvaluator(InProcessEvaluator):
             parcel = self._shelf.parcel(gang.work, supply)
         except MemoryError as error:
             return Failed(gang.work.candidate.id, "out of memory", f"preparing its data: {error}")
-        environment = {"env_vars": backend.worker_environment()}
         made = ray.remote(concurrency_groups={ASIDE: 1})(GangWorker)
         for rank in range(self._size):
-            where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(gang.places, rank)
-            options = {"num_cpus": 1, "num_gpus": self._bundle.get("GPU", 0), "runtime_env": environment}
-            gang.actors.append(made.options(scheduling_strategy=where, **options).remote(*self._arguments))
+            gang.actors.append(made.options(**self._options(gang, rank)).remote(*self._arguments))
         coordinator = gang.actors[0].address.remote()
         for rank, actor in enumerate(gang.actors):
             gang.calls.append(actor.train_with.remote(parcel, rank, self._size, coordinator, self._sharded))
@@ -215,6 +246,8 @@ class GangEvaluator(InProcessEvaluator):
             gang = self._pulses.pop(call)
             with suppress(ray.exceptions.RayError):
                 self._hearts.hear(gang, ray.get(call))
+        if self._turns is not None:
+            self._turns.look()
         asked = set(self._pulses.values())
         for gang in running:
             if gang not in asked:
@@ -227,8 +260,11 @@ class GangEvaluator(InProcessEvaluator):
     def _gone(self, gang: _Gang) -> bool:
         if self._local:
             return False
-        table = ray.util.placement_group_table(gang.places)
-        return not {*table.get("bundles_to_node_id", {}).values()} <= {*machines()}
+        if self._turns is not None:
+            nodes = {place.node for place in gang.places}
+        else:
+            nodes = {*ray.util.placement_group_table(gang.group).get("bundles_to_node_id", {}).values()}
+        return not nodes <= {*machines()}
 
     def _end(self, gang: _Gang) -> None:
         """Take a gang down, whole: its actors, and what was reserved for them."""
@@ -237,11 +273,16 @@ class GangEvaluator(InProcessEvaluator):
         for actor in gang.actors:
             with suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
-        with suppress(ray.exceptions.RayError, ValueError):
-            ray.util.remove_placement_group(gang.places)
+        if self._turns is not None:
+            self._turns.done(gang)
+        elif gang.group is not None:
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.util.remove_placement_group(gang.group)
 
     def close(self) -> None:
         super().close()
+        if self._turns is not None:
+            self._turns.close()
         self._shelf.clear()
         if self._owns_ray:
             ray.shutdown()

@@ -1,15 +1,16 @@
 """The workers of a run on Ray: who is there, who is on the way, who has gone; and why a call of theirs ended."""
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mutant import backend
 from mutant.activations.limits import CacheLimits
 from mutant.search.deaths import Death
+from mutant.search.ray_places import Place, at, places, reserving, unit
 from mutant.search.ray_start import ended, last_line, machines, ray
 from mutant.search.ray_worker import ASIDE, About, Worker
 from mutant.search.workers import MOST_WORKERS
@@ -31,6 +32,7 @@ class Member:
     slot: int
     actor: Any
     core: int | None
+    place: Place | None = None
     about: About | None = None
 
 
@@ -38,13 +40,23 @@ class Team:
     """`size` workers of a core each; with None on a cluster, as many as it has free cores while children wait.
 
     On this machine (`local`) each worker has a core of its own if there are enough. On a cluster a worker that Ray has
-    no core for waits until a machine joins; one whose machine goes away is replaced in the same way.
+    no core for waits until a machine joins; one whose machine goes away is replaced in the same way. Where runs take
+    turns (`shared`), there is a worker in each place, or in `size` of them, and Ray reserves none. A core stands for
+    an accelerator where the cluster has any.
     """
 
     def __init__(
-        self, size: int | None, *, local: bool, cache: CacheLimits, home: str, told: Callable[[str], None]
+        self,
+        size: int | None,
+        *,
+        local: bool,
+        cache: CacheLimits,
+        home: str,
+        told: Callable[[str], None],
+        shared: bool = False,
     ) -> None:
-        self._size, self._local, self._told = size, local, told
+        self._size, self._local, self._told, self._shared = size, local, told, shared
+        self.unit = unit(local=local)
         self._arguments = cache, home
         self._cores = pinned_cores(size) if local and size is not None else []
         self._members: dict[int, Member] = {}
@@ -54,6 +66,7 @@ class Team:
         self._asked: dict[Member, Any] = {}
         self._failed_starts = 0
         self._alone_since: float | None = time.monotonic()
+        self._turned = secrets.randbelow(MOST_WORKERS)
         for _ in range(size if size is not None else max(1, self._free())):
             self._add()
 
@@ -186,12 +199,15 @@ class Team:
         return member.about.node not in machines()
 
     def _add(self) -> None:
+        place = next(iter(self._untaken()), None) if self._shared else None
+        if self._shared and place is None:
+            return
         slot = next(slot for slot in range(len(self._members) + 1) if slot not in self._members)
         taken = {member.core for member in self._members.values()}
         core = next((core for core in self._cores if core not in taken), None)
-        options = {"num_cpus": 1, "runtime_env": {"env_vars": backend.worker_environment()}}
+        options = at(place, self.unit) if place is not None else reserving(self.unit, self._size)
         made = ray.remote(concurrency_groups={ASIDE: 1})(Worker).options(**options)
-        member = self._members[slot] = Member(slot, made.remote(core, *self._arguments), core)
+        member = self._members[slot] = Member(slot, made.remote(core, *self._arguments), core, place)
         self._expect(member)
 
     def _expect(self, member: Member) -> None:
@@ -204,10 +220,15 @@ class Team:
             self._alone_since = float("inf")
             self._told("The Ray cluster has no core free for a worker: waiting for one.")
 
-    @staticmethod
-    def _free() -> int:
-        """Cores of the cluster that nobody has."""
-        return int(ray.available_resources().get("CPU", 0))
+    def _free(self) -> int:
+        """Places of the cluster that nobody has; where runs take turns, that this one has no worker in."""
+        return len(self._untaken()) if self._shared else int(ray.available_resources().get(self.unit, 0))
+
+    def _untaken(self) -> list[Place]:
+        """Places without a worker of this run, from a random one on, so that runs with few workers do not meet."""
+        taken, there = {member.place for member in self._members.values()}, places(self.unit)
+        turned = self._turned % max(1, len(there))
+        return [place for place in (*there[turned:], *there[:turned]) if place not in taken]
 
 
 def aside(method: Any) -> Any:

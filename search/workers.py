@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from mutant.backend import accelerators
 from mutant.search.prediction import FLOPS_PER_SECOND
 from mutant.tasks.errors import UserError
 
@@ -32,12 +33,28 @@ class Gangs:
 ALONE = Gangs()
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a run uses Ray: on the cluster at `address` instead of this machine's own; after how many seconds without
+    progress a worker is taken to hang (None: `heartbeat.patience`); the run's weight among those that take turns on the
+    cluster, where it does (`share`).
+    """
+
+    address: str | None = None
+    patience: float | None = None
+    share: float | None = None
+
+
+HERE = Terms()
+
+
 def choose_workers(asked: str | int, predicted_flops: float, *, address: str | None = None, gang: int = 1) -> Crew:
     """`auto` or a number: 1 trains in this process, more train on Ray with a core each.
 
-    `auto` takes a worker per core when that saves more time than Ray takes to start; on a cluster, one per free core
-    of the cluster as it grows and shrinks. For gangs it takes as many whole ones as there are cores for, and at least
-    one. Raises `UserError` for what is no number of workers, or fewer than a gang.
+    `auto` takes a worker per accelerator; without any, one per core when that saves more time than Ray takes to start;
+    on a cluster, one per free accelerator or core of the cluster as it grows and shrinks. For gangs it takes as many
+    whole ones as there are places for, and at least one. Raises `UserError` for what is no number of workers, or fewer
+    than a gang.
     """
     text = str(asked)
     if text != "auto":
@@ -51,8 +68,13 @@ def choose_workers(asked: str | int, predicted_flops: float, *, address: str | N
         return Crew(int(text), "as asked")
     if address is not None:
         return Crew(None, f"one for each free core of the cluster at {address}")
+    devices = accelerators()
     if gang > 1:
-        return Crew(max(1, cores() // gang) * gang, f"on Ray, {gang} train a child together")
+        return Crew(max(1, (devices or cores()) // gang) * gang, f"on Ray, {gang} train a child together")
+    if devices == 1:
+        return Crew(1, "in this process, on its accelerator")
+    if devices > 1 and ray_is_installed():
+        return Crew(devices, "on Ray, one accelerator each")
     n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND
     saved = seconds - (seconds / n_cores + RAY_START_SECONDS)
     if not ray_is_installed():

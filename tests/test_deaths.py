@@ -13,7 +13,7 @@ from mutant.search.deaths import ATTEMPTS, PREEMPTIONS, Death, verdict
 from mutant.search.heartbeat import CHILDREN, LEAST_PATIENCE, PAUSES, Heartbeats, patience, period
 from mutant.search.kinds import ALIKE, Rates, deal
 from mutant.search.ray_worker import ACCELERATOR_FLOPS, kind_of
-from mutant.search.workers import choose_workers
+from mutant.search.workers import Terms, choose_workers
 
 LOST, AWAY = Death("worker lost", "killed"), Death("preempted", "the node has died")
 
@@ -203,5 +203,5 @@ def test_on_a_cluster_auto_follows_its_cores_and_a_number_is_the_most(monkeypatc
     assert "head:6379" in auto.reason
     monkeypatch.setattr("mutant.search.ray_evaluator.RayEvaluator", lambda workers, **told: (workers, told))
     for crew in (auto, three):
-        workers, told = cast("Any", start_evaluator(crew, address="head:6379", patience=30.0))
-        assert (workers, told["address"], told["patience"]) == (crew.workers, "head:6379", 30.0)
+        workers, told = cast("Any", start_evaluator(crew, terms=Terms("head:6379", 30.0)))
+        assert (workers, told["terms"]) == (crew.workers, Terms("head:6379", 30.0))

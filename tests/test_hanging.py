@@ -19,6 +19,7 @@ from mutant.outcome import Failed, Trained
 from mutant.search.evaluator import InProcessEvaluator
 from mutant.search.ray_evaluator import RayEvaluator
 from mutant.search.ray_start import start
+from mutant.search.workers import Terms
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +79,7 @@ def test_a_worker_that_hangs_is_killed_and_its_child_trained_again(ray_of_two, t
     data = augmented("hang", Stopping(log, 1))
     work = works(here, [[], [AUGMENTED], [SetHyperparameter("nesterov", True)]], task="hang")
     heard = []
-    evaluator = RayEvaluator(2, patience=max(2.0, 1.5 * ray_of_two))
+    evaluator = RayEvaluator(2, terms=Terms(patience=max(2.0, 1.5 * ray_of_two)))
     try:
         outcomes = dict(evaluator.train(work, Shelf(here, data), lambda index, *_: heard.append(index)))
     finally:
@@ -100,7 +101,7 @@ def test_a_worker_that_hangs_is_killed_and_its_child_trained_again(ray_of_two, t
 def test_a_child_that_hangs_twice_has_failed(ray_of_two, tmp_path):
     here = world()
     work = works(here, [[AUGMENTED]], task="twice")
-    evaluator = RayEvaluator(2, patience=max(2.0, 1.5 * ray_of_two))
+    evaluator = RayEvaluator(2, terms=Terms(patience=max(2.0, 1.5 * ray_of_two)))
     try:
         (outcome,) = dict(
             evaluator.train(work, Shelf(here, augmented("twice", Stopping(tmp_path / "log", 2))))

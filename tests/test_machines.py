@@ -27,6 +27,7 @@ from mutant.search.growth import Engine, begin, working
 from mutant.search.progress import ChildFinished
 from mutant.search.ray_evaluator import RayEvaluator
 from mutant.search.ray_worker import KIND, Worker
+from mutant.search.workers import Terms
 from mutant.tasks.load import LoadedTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -104,7 +105,7 @@ def test_a_run_waits_for_the_first_machine(few: Cluster) -> None:
     here, told = world(), list[str]()
     joining = threading.Timer(20.0, few.add)
     joining.start()
-    evaluator = RayEvaluator(None, address=few.address, told=told.append)
+    evaluator = RayEvaluator(None, terms=Terms(few.address), told=told.append)
     try:
         (outcome,) = dict(evaluator.train(works(here, [[]]), Shelf(here, stripes()))).values()
     finally:
@@ -120,7 +121,7 @@ def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_
     edits = [[], [SetHyperparameter("momentum", None)], [SetHyperparameter("nesterov", True)], []]
     work = [replace(item, flops=flops) for item, flops in zip(works(here, edits), (2e9, 4e9, 1e9, 3e9), strict=True)]
     heard: list[tuple[int, str]] = []
-    evaluator = RayEvaluator(2, address=few.address)
+    evaluator = RayEvaluator(2, terms=Terms(few.address))
     try:
         abouts = evaluator.abouts
         assert {about.node: (about.kind, about.rate) for about in abouts.values()} == {
