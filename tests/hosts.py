@@ -38,9 +38,10 @@ def possible() -> bool:
     """Whether this machine can have hosts of its own."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    made = ip("link", "add", BRIDGE, "type", "bridge") and ip("netns", "add", f"{BRIDGE}-try")
-    ip("netns", "del", f"{BRIDGE}-try")
-    ip("link", "del", BRIDGE)
+    name = f"mtry{os.getpid()}"
+    made = ip("link", "add", name, "type", "bridge") and ip("netns", "add", name)
+    ip("netns", "del", name)
+    ip("link", "del", name)
     return made
 
 

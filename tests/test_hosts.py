@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not possible(), reason="needs root, iproute2 and network namespaces"),
 ]
 
-LONG = Settings(children=16, generation_size=4, validations=300, examples_per_validation=64, batch=16, reach=1)
+LONG = Settings(children=12, generation_size=4, validations=250, examples_per_validation=64, batch=16, reach=1)
 """Children of a second or so, so that something happens while they train."""
 
 Tasks = dict[str, LoadedTask]

@@ -16,17 +16,19 @@ from mutant.search.workers import Terms, choose_workers
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("asked", "each"), [(None, 1.0), (4, 0.5)])
-def test_workers_take_the_clusters_accelerators(asked: int | None, each: float) -> None:
+def test_workers_take_the_clusters_accelerators() -> None:
     with cluster() as own:
         node = own.add(cores=8, num_gpus=2)
         own.add(cores=4)
-        evaluator = RayEvaluator(asked, terms=Terms(own.address))
+        evaluator = RayEvaluator(None, terms=Terms(own.address))
         try:
             there = [about.node for about in evaluator.abouts.values()]
-            assert there == [node] * round(2 / each), "none on the machine without"
+            assert there == [node] * 2, "none on the machine without"
             assert ray.available_resources().get("GPU", 0) == 0
-            assert (unit(local=False), reserving("GPU", asked)["num_gpus"]) == ("GPU", each)
+            assert unit(local=False) == "GPU"
+            assert [reserving("GPU", workers)["num_gpus"] for workers in (None, 1, 2, 3, 4, 5)] == [
+                1, 1, 1, 1 / 2, 1 / 2, 1 / 3
+            ]  # fmt: skip
             assert places("GPU") == [Place(node, 0), Place(node, 1)]
             shared = at(Place(node, 1), "GPU")
             assert shared["num_cpus"] == 0, "who takes turns reserves nothing"

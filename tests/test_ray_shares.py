@@ -29,7 +29,7 @@ from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask, load
 
 LONG = Settings(
-    children=60, generation_size=60, validations=400, examples_per_validation=64, batch=16, reach=1, seed=3
+    children=40, generation_size=40, validations=400, examples_per_validation=64, batch=16, reach=1, seed=3
 )  # fmt: skip
 """One generation of children of half a second or so."""
 
@@ -47,15 +47,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedTask]:
     return {"low": load(f"arrays:{file}", name="low")}
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, task: dict[str, LoadedTask]) -> str:
-    """The digest of a run in one process."""
-    file = begun(tmp_path_factory.mktemp("alone") / "m.db", task)
-    done("--db", file, "resume", "--workers", "1")
-    with Store.open(str(file)) as store:
-        return meaning(store)
-
-
 def resume(file: Path, address: str, share: str) -> subprocess.Popen[str]:
     """`mutant resume` as a process of its own."""
     return subprocess.Popen(
@@ -69,6 +60,11 @@ def begun(file: Path, task: dict[str, LoadedTask]) -> Path:
     with small_store(file) as store:
         begin(store, tuple(task), LONG, new=[each.task for each in task.values()])
     return file
+
+
+def digest(file: Path) -> str:
+    with Store.open(str(file), read_only=True) as store:
+        return meaning(store)
 
 
 def children(file: Path) -> list[tuple[float, float]]:
@@ -85,7 +81,7 @@ def children(file: Path) -> list[tuple[float, float]]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_runs_of_weights_one_and_three_get_one_to_three_of_the_device_time(
-    two_places: Cluster, task: dict[str, LoadedTask], alone: str, tmp_path: Path
+    two_places: Cluster, task: dict[str, LoadedTask], tmp_path: Path
 ) -> None:
     files = {share: begun(tmp_path / f"{share}.db", task) for share in ("1", "3")}
     processes = {share: resume(file, two_places.address, share) for share, file in files.items()}
@@ -105,18 +101,18 @@ def test_two_runs_of_weights_one_and_three_get_one_to_three_of_the_device_time(
     assert seconds["3"] == pytest.approx(0.75 * total, abs=2 * longest), (seconds, longest, end - start)
     assert seconds["3"] > 2.0 * seconds["1"], (seconds, longest, end - start)
     assert total > 0.7 * 2 * (end - start), "both places are busy"
-    for file in files.values():
-        with Store.open(str(file)) as store:
-            assert meaning(store) == alone
+    assert digest(files["1"]) == digest(files["3"]), "what is trained does not depend on when"
 
 
 @pytest.mark.slow
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_leaves_its_places_to_the_other(
-    two_places: Cluster, task: dict[str, LoadedTask], alone: str, tmp_path: Path
+    two_places: Cluster, task: dict[str, LoadedTask], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     """The one that came first owns the arbiter, too."""
+    if pytestconfig.option.chaos_points == 1:
+        pytest.skip("with more strikes: make chaos")
     first, other = (begun(tmp_path / f"{name}.db", task) for name in ("first", "other"))
     killed = resume(first, two_places.address, "10")
     seen = False
@@ -132,8 +128,8 @@ def test_a_run_that_is_killed_leaves_its_places_to_the_other(
     killed.kill()
     killed.communicate()
     assert process.returncode == 0, told
-    with Store.open(str(other)) as store:
-        assert meaning(store) == alone
+    done("--db", first, "resume", "--workers", "1")
+    assert digest(first) == digest(other)
 
 
 @pytest.mark.slow
