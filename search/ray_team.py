@@ -120,6 +120,8 @@ class Team:
             for call in ended(self._arriving, timeout=1.0):
                 self.arrived(call)
             self.look(1)
+            if not self._arriving and not self._present:  # no machine to have a worker on
+                time.sleep(1.0)
         return next(iter(self._present))
 
     def await_all(self) -> None:
