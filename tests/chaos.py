@@ -69,7 +69,7 @@ class Controller:
             time.sleep(0.01)
         return what()
 
-    def finish(self, seconds: float = 120) -> int:
+    def finish(self, seconds: float = 240) -> int:
         code = self.process.wait(seconds)
         self._reader.join(10)
         return code

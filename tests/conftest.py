@@ -31,6 +31,9 @@ SLOW_FILES = {
     "test_serve_command", "test_serving_engine", "test_storage_faults", "test_verify",
 }  # fmt: skip
 
+os.environ.setdefault("RAY_worker_niceness", "0")
+"""Ray's workers share the cores with other tests evenly; by its default of 15 they would wait for all of them."""
+
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=50, **_COMMON)
 settings.register_profile("ci", max_examples=50, derandomize=True, database=None, **_COMMON)

@@ -79,6 +79,8 @@ def survives(
     seed: str = request.config.option.chaos_seed
 
     def check(strike: Strike, workers: int) -> None:
+        if points == 1 and workers > 1 and request.node.callspec.params["backend"] == "postgresql":
+            pytest.skip("each alone is tried; both together with more strikes: make chaos")
         strikes, rng = 0, random.Random(f"{seed} {request.node.name}")
         while strikes < points:
             url = new_url()

@@ -67,15 +67,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, task: dict[str, Loaded
 
 @pytest.mark.parametrize("workers", ["auto", "3"])
 def test_a_machine_that_is_killed_and_one_that_joins_change_no_bit(
-    few: Cluster,
-    tmp_path: Path,
-    task: dict[str, LoadedTask],
-    undisturbed: str,
-    workers: str,
-    pytestconfig: pytest.Config,
+    few: Cluster, tmp_path: Path, task: dict[str, LoadedTask], workers: str, request: pytest.FixtureRequest
 ) -> None:
-    if pytestconfig.option.chaos_points == 1 and (workers != "auto" or possible()):
+    if request.config.option.chaos_points == 1 and (workers != "auto" or possible()):
         pytest.skip("with more strikes: make chaos, and in test_hosts.py")
+    undisturbed: str = request.getfixturevalue("undisturbed")
     stays, goes = few.add(), few.add()
     new: list[str] = []
     seen: set[str] = set()
