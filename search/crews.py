@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from mutant.activations.limits import CacheLimits
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
-from mutant.search.workers import ALONE, HERE, Crew, Gangs, Terms, cores, ray_is_installed
+from mutant.search.workers import ALONE, OWN_RAY, Crew, Gangs, Terms, cores, ray_is_installed
 from mutant.tasks.errors import missing_extra
 
 
 def start_evaluator(
     crew: Crew,
     *,
-    terms: Terms = HERE,
+    terms: Terms = OWN_RAY,
     cache: CacheLimits = CacheLimits(),
     home: str | None = None,
     told: Callable[[str], None] = lambda text: None,

@@ -21,12 +21,12 @@ from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply,
 from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
 from mutant.search.kinds import Rates, deal
 from mutant.search.prediction import FLOPS_PER_SECOND
-from mutant.search.ray_shares import Turns
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, ray, start
 from mutant.search.ray_team import Member, Team, aside
+from mutant.search.ray_turns import AtWill, Beginning, ByTurns
 from mutant.search.ray_worker import About
-from mutant.search.workers import HERE, Terms
+from mutant.search.workers import OWN_RAY, Terms
 
 MANY = 1_000
 LOOK_SECONDS = 1.0
@@ -46,7 +46,7 @@ class RayEvaluator:
         self,
         workers: int | None,
         *,
-        terms: Terms = HERE,
+        terms: Terms = OWN_RAY,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
@@ -56,7 +56,7 @@ class RayEvaluator:
         self._cache, self._home, self._told = cache, home or private_name(), told
         shared = terms.share is not None
         self._team = Team(workers, local=terms.address is None, cache=cache, home=self._home, told=told, shared=shared)
-        self._turns: Turns[Member] | None = None if terms.share is None else Turns(terms.share, self._team.unit)
+        self._beginning: Beginning = AtWill() if terms.share is None else ByTurns(terms.share, self._team.unit)
         self._hearts: Heartbeats[Any] = Heartbeats(terms.patience)
         self._pause = period(terms.patience) if terms.address is None else min(LOOK_SECONDS, period(terms.patience))
         self._looked = time.monotonic()
@@ -87,49 +87,48 @@ class RayEvaluator:
         return self._worked_off(_Shift(source), supply, begun)
 
     def _worked_off(self, shift: "_Shift", supply: Supply, begun: Begun) -> Iterator[tuple[int, Outcome]]:
+        try:
+            yield from self._outcomes(shift, supply, begun)
+        finally:
+            self._beginning.rest()
+
+    def _outcomes(self, shift: "_Shift", supply: Supply, begun: Begun) -> Iterator[tuple[int, Outcome]]:
         work, self._shift = shift.work, shift
         self._shelf.keep_for(shift.around)
         self._hearts.clear()
         self._team.call_roll()
-        try:
-            while shift.take(self._team.present) or (shift.lazy and not self._team.present):
-                for index, member in self._dealt(shift):
-                    begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
-                    if shift.is_new(index):
-                        self._shelf.keep_for(shift.around)
-                    try:
-                        parcel = self._shelf.parcel(
-                            work[index], supply, work[shift.waiting[0]] if shift.waiting else None
-                        )
-                    except MemoryError as error:
-                        yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
-                        continue
-                    call = member.actor.train.remote(parcel)
-                    shift.running[call] = index, member
-                    self._hearts.begin(call, self._seconds(work[index], member))
-                self._fill(shift, supply)
-                call = self._next(shift)
-                if call is None:
+        while shift.take(self._team.present) or (shift.lazy and not self._team.present):
+            for index, member in self._dealt(shift):
+                begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
+                if shift.is_new(index):
+                    self._shelf.keep_for(shift.around)
+                try:
+                    parcel = self._shelf.parcel(work[index], supply, work[shift.waiting[0]] if shift.waiting else None)
+                except MemoryError as error:
+                    yield index, Failed(work[index].candidate.id, "out of memory", f"preparing its data: {error}")
                     continue
-                index, member = shift.running.pop(call)
-                self._hearts.end(call)
-                self._ends_turn(member, shift)
-                outcome = self._result(call, work[index], member, shift, index)
-                if outcome is None:
-                    shift.waiting.appendleft(index)
-                else:
-                    yield index, outcome
-                    shift.forget(index)
-        finally:
-            if self._turns is not None:
-                self._turns.clear()
+                call = member.actor.train.remote(parcel)
+                shift.running[call] = index, member
+                self._hearts.begin(call, self._seconds(work[index], member))
+            self._fill(shift, supply)
+            call = self._next(shift)
+            if call is None:
+                continue
+            index, member = shift.running.pop(call)
+            self._hearts.end(call)
+            self._beginning.ended(member, more=shift.demand > 0)
+            outcome = self._result(call, work[index], member, shift, index)
+            if outcome is None:
+                shift.waiting.appendleft(index)
+            else:
+                yield index, outcome
+                shift.forget(index)
         self._pass_on_notices()
 
     def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:
         """Children that begin now and their workers; taken from those that wait."""
-        idle = shift.idle(self._team.present)
-        if self._turns is not None:
-            idle = self._having_turns(idle, self._turns, wanted=bool(shift.waiting))
+        free = shift.idle(self._team.present)
+        idle = self._beginning.among(free, self._team.members, wanted=bool(shift.waiting))
         if not shift.waiting or not idle:
             return []
         known = {member: member.about for member in self._team.members if member.about is not None}
@@ -141,29 +140,10 @@ class RayEvaluator:
             shift.waiting.remove(index)
         return dealt
 
-    def _having_turns(self, idle: Sequence[Member], turns: Turns[Member], *, wanted: bool) -> list[Member]:
-        """Those whose turn it is; turns are asked for all while children wait, and else given back."""
-        for member in turns.whom:
-            if member not in self._team.members or (member in idle and not wanted):
-                turns.done(member)
-        for member in idle:
-            if wanted and member.place is not None:
-                turns.seek(member, among=[member.place])
-        return [member for member in idle if turns.held(member)]
-
-    def _ends_turn(self, member: Member, shift: "_Shift") -> None:
-        if self._turns is None:
-            return
-        if shift.demand and member.place is not None:
-            self._turns.pass_on(member, among=[member.place])
-        else:
-            self._turns.done(member)
-
     def _next(self, shift: "_Shift") -> Any | None:
         """A child's call that has ended; None when first there is something else to see to."""
         self._look(shift)
-        coming = self._turns.calls if self._turns is not None else ()
-        calls = (*shift.running, *shift.filling.calls, *self._team.arriving, *coming)
+        calls = (*shift.running, *shift.filling.calls, *self._team.arriving, *self._beginning.calls)
         if not calls:
             self._team.grow(1)
             time.sleep(0 if self._team.arriving else self._pause)
@@ -172,8 +152,8 @@ class RayEvaluator:
                 return call
             if call in shift.filling.calls:
                 self._filled(shift.filling, call)
-            elif self._turns is not None and call in self._turns.calls:
-                self._turns.came(call)
+            elif call in self._beginning.calls:
+                self._beginning.came(call)
             else:
                 self._arrived(call)
         return None
@@ -184,8 +164,7 @@ class RayEvaluator:
         if now - self._looked < self._pause:
             return
         passed, self._looked = min(now - self._looked, 2 * self._pause), now
-        if self._turns is not None:
-            self._turns.look()
+        self._beginning.look()
         calls = {member: call for call, (_, member) in shift.running.items()}
         for member, count in self._team.heard(calls.keys()).items():
             if member in calls:
@@ -231,8 +210,8 @@ class RayEvaluator:
     def _fill(self, shift: "_Shift", supply: Supply) -> None:
         """Let workers that have no child to train compute activations for those who have, until all are kept."""
         filling = shift.filling
-        if self._cache.off or not shift.running or self._turns is not None:
-            return  # where runs take turns, nothing is computed without one
+        if self._cache.off or not shift.running or not self._beginning.fills:
+            return
         running = [shift.work[index] for index, _ in shift.running.values()]
         for member in shift.idle(self._team.present):
             item = filling.next(running) if member not in filling.calls.values() else None
@@ -300,8 +279,7 @@ class RayEvaluator:
                     raise
 
     def close(self) -> None:
-        if self._turns is not None:
-            self._turns.close()
+        self._beginning.close()
         self._team.close()
         self._shelf.clear()
         if self._owns_ray:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from mutant import backend
 from mutant.activations.homes import private_name
 from mutant.activations.limits import CacheLimits
 from mutant.outcome import Failed, Outcome, Trained
@@ -20,13 +19,13 @@ from mutant.recorder import Recorder
 from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
 from mutant.search.heartbeat import Heartbeats, period
-from mutant.search.ray_places import Place, at, unit
+from mutant.search.ray_places import Place, at, reserving, unit
 from mutant.search.ray_shares import Turns
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, machines, ray, start
 from mutant.search.ray_team import aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
-from mutant.search.workers import HERE, Gangs, Terms
+from mutant.search.workers import OWN_RAY, Gangs, Terms
 from mutant.tasks.errors import UserError
 
 LOOK_SECONDS = 1.0
@@ -95,7 +94,7 @@ class GangEvaluator(InProcessEvaluator):
         workers: int | None,
         gangs: Gangs,
         *,
-        terms: Terms = HERE,
+        terms: Terms = OWN_RAY,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
@@ -110,9 +109,8 @@ class GangEvaluator(InProcessEvaluator):
         self._pause = min(LOOK_SECONDS, period(terms.patience))
         self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
-        self._unit = unit(local=self._local)
-        enough = self._unit != "CPU" and ray.cluster_resources().get(self._unit, 0) >= gangs.size
-        self._bundle = {"CPU": 1.0, **({self._unit: 1.0} if enough else {})}
+        found = unit(local=self._local)
+        self._unit = found if ray.cluster_resources().get(found, 0) >= gangs.size else "CPU"
         self._check_room()
         self._turns: Turns[_Gang] | None = None if terms.share is None else Turns(terms.share, self._unit)
 
@@ -179,7 +177,7 @@ class GangEvaluator(InProcessEvaluator):
         """Have places reserved for a gang, all or none: a call that ends when they are."""
         if self._turns is not None:
             return self._turns.seek(gang, size=self._size)
-        gang.group = ray.util.placement_group([self._bundle] * self._size, strategy="PACK")
+        gang.group = ray.util.placement_group([{"CPU": 1.0, self._unit: 1.0}] * self._size, strategy="PACK")
         return gang.group.ready()
 
     def _formed(self, forming: dict[Any, _Gang]) -> list[_Gang]:
@@ -201,10 +199,7 @@ class GangEvaluator(InProcessEvaluator):
         if self._turns is not None:
             return at(gang.places[rank], self._unit)
         where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(gang.group, rank)
-        environment = {"env_vars": backend.worker_environment()}
-        more = {name: amount for name, amount in self._bundle.items() if name not in ("CPU", "GPU")}
-        of_gpus = {"num_gpus": self._bundle.get("GPU", 0), "resources": more}
-        return {"num_cpus": 1, **of_gpus, "scheduling_strategy": where, "runtime_env": environment}
+        return reserving(self._unit, None) | {"scheduling_strategy": where}
 
     def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
         """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""

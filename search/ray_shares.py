@@ -15,7 +15,7 @@ from mutant.search.ray_places import Place, places
 from mutant.search.ray_start import ray
 from mutant.search.shares import Request, Shares
 
-NAME, NAMESPACE = "shares", "mutant"
+NAMESPACE = "mutant"
 SILENT_SECONDS = 60.0
 """A run of which nothing was heard for so long has ended; its turns go to the others."""
 HEAR_SECONDS = 1.0
@@ -25,7 +25,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Arbiter:
-    """Lives in a Ray actor: one for all runs of a cluster that share it. Every method runs on its one event loop."""
+    """Lives in a Ray actor: one for all runs of a cluster that share its places of one unit. Every method runs on its
+    one event loop."""
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
@@ -61,11 +62,6 @@ class Arbiter:
         self._wake(self._shares.leave(run, time.monotonic()))
         self._settle()
 
-    async def spent(self) -> dict[str, tuple[float, float]]:
-        """Weight and device seconds of each run."""
-        self._settle()
-        return {name: (run.weight, run.spent) for name, run in self._shares.runs.items()}
-
     def _settle(self) -> None:
         """See who has gone and what places there are, and give the turns that are due."""
         now = time.monotonic()
@@ -89,7 +85,7 @@ class Turns(Generic[K]):
     Asked for by `seek`; a call of `calls` that has ended is given to `came`.
     """
 
-    def __init__(self, weight: float, unit: str = "CPU") -> None:
+    def __init__(self, weight: float, unit: str) -> None:
         self._weight, self._unit = weight, unit
         self._run = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._count = 0
@@ -171,10 +167,6 @@ class Turns(Generic[K]):
         if self._hearing is None and now - self._heard > HEAR_SECONDS:
             self._heard, self._hearing = now, self._arbiter.hear.remote(self._run)
 
-    def spent(self) -> dict[str, tuple[float, float]]:
-        """Weight and device seconds of every run that shares the cluster now."""
-        return ray.get(self._arbiter.spent.remote())
-
     def close(self) -> None:
         self.clear()
         with suppress(ray.exceptions.RayError):
@@ -182,9 +174,9 @@ class Turns(Generic[K]):
 
     def _joined(self) -> Any:
         """The cluster's arbiter, which knows this run and what it holds."""
-        options = {"name": NAME, "namespace": NAMESPACE, "get_if_exists": True, "num_cpus": 0, "max_concurrency": MANY}
+        named = {"name": f"shares of {self._unit}", "namespace": NAMESPACE, "get_if_exists": True}
         while True:
-            found = ray.remote(Arbiter).options(**options).remote(self._unit)
+            found = ray.remote(Arbiter).options(**named, num_cpus=0, max_concurrency=MANY).remote(self._unit)
             holding = {ticket: [*names] for ticket, names in self._held.values()}
             try:
                 ray.get(found.join.remote(self._run, self._weight, holding))

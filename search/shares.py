@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 CREDIT_SECONDS = 10.0
-"""What a run that had nothing to do may be behind the others when it comes back, in device seconds over its weight."""
+"""Device seconds that a run which had nothing to do may claim of the others when it comes back."""
 
 
 @dataclass(frozen=True)

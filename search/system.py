@@ -189,6 +189,7 @@ class System:
         run = self.store.unfinished_run()
         if run is None:
             raise UserError("There is nothing to resume: every run is finished.", hint="See: mutant status")
+        check_workers(engine)
         loaded = reload(self.store, [segment.task for segment in run.segments], at_hand)
         with leased(self.store, "mutant resume", engine.listener):
             run = changed(self.store, self.store.run(run.id), check(settings))
@@ -225,6 +226,7 @@ class System:
 
         `kind` is `full` (every component is trained) or `head` (only a new head is). What comes of it is recorded.
         """
+        check_workers(engine)
         return compare(self.store, tasks, kind, engine, heard)
 
     def abandon(self) -> int:

@@ -45,7 +45,7 @@ class Terms:
     share: float | None = None
 
 
-HERE = Terms()
+OWN_RAY = Terms()
 
 
 def choose_workers(asked: str | int, predicted_flops: float, *, address: str | None = None, gang: int = 1) -> Crew:

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import descendants
+from raylets import ray_start
 
 NET = "10.213.77"
 BRIDGE = "mutantbr"
-PORTS = "--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"
 WATCHFUL = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
@@ -131,21 +130,10 @@ class Network:
 
     def _start(self, host: Host, inside: Sequence[str], options: Sequence[str]) -> None:
         host.kill()
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start"]
-        more = [
-            f"--node-ip-address={host.address}",
-            "--object-store-memory=80000000",
-            "--disable-usage-stats",
-            "--block",
-        ]
-        with (self.place / f"{host.name}.log").open("ab") as log:
-            host.process = subprocess.Popen(
-                [*inside, *ray, *options, *more, "--disable-usage-stats", "--block"],
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                start_new_session=True,
-            )
+        host.process = ray_start(
+            [*options, f"--node-ip-address={host.address}", "--object-store-memory=80000000"],
+            log=self.place / f"{host.name}.log", environment=self.environment, inside=inside,
+        )  # fmt: skip
 
     def mind(self) -> None:
         """Start the raylets that have ended: a host whose cable was cut is taken for dead, and its raylet gives up."""

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from cli_calls import QUICK, write_folder
 from postgres_server import Server
+from raylets import ray_start
 from test_docs import COMMANDS, DOCS, page
 
 yaml = pytest.importorskip("yaml")
@@ -118,14 +119,11 @@ KEY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 @contextmanager
 def node(*options: str, place: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A raylet of its own, as `ray start` makes it on a machine."""
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]  # what the program `ray` runs, with this interpreter
-    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-    environment = os.environ | KEY | {"RAY_raylet_start_wait_time_s": "200"}
-    with (place / f"{time.monotonic()}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*ray, "start", *options, *ports, "--num-cpus=1", "--object-store-memory=100000000", "--block"],
-            stdout=log, stderr=log, env=environment, start_new_session=True,
-        )  # fmt: skip
+    process = ray_start(
+        [*options, "--num-cpus=1", "--object-store-memory=100000000"],
+        log=place / f"{time.monotonic()}.log",
+        environment=os.environ | KEY | {"RAY_raylet_start_wait_time_s": "200"},
+    )
     try:
         yield process
     finally:

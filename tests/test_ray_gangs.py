@@ -5,15 +5,14 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
-from shelves import Shelf, works
-from tiny import stripes, world
+from shelves import trained_at_once
 
-from mutant.outcome import Trained
 from mutant.search.config import Settings, settings_from
 from mutant.search.growth import Engine, begin, check_gangs
 from mutant.search.progress import ChildFinished, Progress
@@ -88,26 +87,11 @@ def test_two_controllers_with_gangs_on_scarce_places_never_wait_for_each_other(p
     if pytestconfig.option.chaos_points == 1:
         pytest.skip("with more strikes: make chaos; gangs that take turns: test_ray_shares.py")
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    done: dict[str, int] = {}
     try:
-
-        def controller(name: str) -> None:
-            evaluator = GangEvaluator(None, Gangs(3))
-            try:
-                here = world(2)
-                outcomes = [outcome for _, outcome in evaluator.train(works(here, [(), ()]), Shelf(here, stripes()))]
-                done[name] = sum(isinstance(outcome, Trained) for outcome in outcomes)
-            finally:
-                evaluator.close()
-
-        threads = [threading.Thread(target=controller, args=(name,)) for name in ("one", "other")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        gangs = partial(GangEvaluator, None, Gangs(3))
+        assert trained_at_once({"one": gangs, "other": gangs}) == {"one": 2, "other": 2}
     finally:
         ray.shutdown()
-    assert done == {"one": 2, "other": 2}
 
 
 def test_bad_gangs_are_told_before_a_run_begins(tasks: Mapping[str, LoadedTask], tmp_path: Path) -> None:

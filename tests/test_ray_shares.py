@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,8 @@ import ray
 from cli_calls import done, refused
 from growing import digits_file, meaning, small_store
 from several import Cluster, cluster
-from shelves import Shelf, works
-from tiny import stripes, world
+from shelves import trained_at_once
 
-from mutant.outcome import Trained
 from mutant.search.config import Settings
 from mutant.search.growth import Engine, begin, check_workers
 from mutant.search.ray_gangs import GangEvaluator
@@ -135,30 +134,18 @@ def test_a_run_that_is_killed_leaves_its_places_to_the_other(
 @pytest.mark.timeout(600)
 def test_gangs_of_two_controllers_take_turns_on_scarce_places(two_places: Cluster) -> None:
     """Each gang takes both places; two controllers of different weights interleave, and all get through."""
-    trained: dict[str, int] = {}
     ray.init(address=two_places.address, log_to_driver=False)
     try:
-
-        def controller(name: str, share: float) -> None:
-            evaluator = GangEvaluator(None, Gangs(2), terms=Terms(two_places.address, share=share))
-            try:
-                here = world(2)
-                outcomes = [outcome for _, outcome in evaluator.train(works(here, [(), ()]), Shelf(here, stripes()))]
-                trained[name] = sum(isinstance(outcome, Trained) for outcome in outcomes)
-            finally:
-                evaluator.close()
-
-        threads = [threading.Thread(target=controller, args=each) for each in (("one", 1.0), ("other", 3.0))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert trained == {"one": 2, "other": 2}
+        gangs = {
+            name: partial(GangEvaluator, None, Gangs(2), terms=Terms(two_places.address, share=share))
+            for name, share in (("one", 1.0), ("other", 3.0))
+        }
+        assert trained_at_once(gangs) == {"one": 2, "other": 2}
     finally:
         ray.shutdown()
 
 
-def test_a_share_needs_a_cluster_and_a_weight(tmp_path: Path) -> None:
+def test_a_share_needs_a_cluster_and_a_weight(task: dict[str, LoadedTask], tmp_path: Path) -> None:
     for engine, words in (
         (Engine(share=1.0), "for a Ray cluster"),
         (Engine(share=0.0, address="auto"), "above 0, not 0"),
@@ -167,6 +154,6 @@ def test_a_share_needs_a_cluster_and_a_weight(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             check_workers(engine)
-    with small_store(tmp_path / "m.db"):
-        pass
-    assert "--ray-address" in refused("--db", tmp_path / "m.db", "add", "sample:digits", "--share", "2")
+    file = begun(tmp_path / "m.db", task)
+    for command in (["add", "sample:digits"], ["evolve"], ["resume"], ["baseline", "low"]):
+        assert "--ray-address" in refused("--db", file, *command, "--share", "2"), command
