@@ -1,5 +1,6 @@
 """How Ray is started or joined: by the search's evaluator, and by the replicas of a server."""
 
+import gc
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,11 +13,14 @@ from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
 
+STARTS = 3
+"""How often Ray is started before one gives up: it allows its processes 30 seconds, which a busy machine may exceed."""
+
 
 def start(cpus: int, address: str | None, **options: Any) -> Watchdog | None:
     """Start Ray on this machine, quietly and watched over, or join the cluster at `address`, which is its owner's.
 
-    `options` are more of `ray.init`. Raises UserError when the cluster cannot be joined.
+    `options` are more of `ray.init`. Raises UserError when Ray cannot be started here, or the cluster cannot be joined.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,19 +29,36 @@ def start(cpus: int, address: str | None, **options: Any) -> Watchdog | None:
         # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         if address is None:
-            watchdog = Watchdog()
-            try:
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=watchdog.place, **quiet)
-            except BaseException:
-                ray.shutdown()
-                watchdog.end()
-                raise
-            return watchdog
+            return _started({**quiet, "address": "local", "num_cpus": cpus, "include_dashboard": False})
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Cannot join the Ray cluster at {address}: {last_line(error)}") from error
     return None
+
+
+def _started(options: Mapping[str, Any]) -> Watchdog:
+    """Ray on this machine, which the watchdog ends. What a failed start leaves is ended before the next."""
+    told = ""
+    for _ in range(STARTS):
+        watchdog = Watchdog()
+        try:
+            ray.init(_temp_dir=watchdog.place, **options)
+            return watchdog
+        except BaseException as error:
+            ray.shutdown()
+            watchdog.end()
+            if not isinstance(error, Exception):
+                raise
+            told = last_line(error)
+        with warnings.catch_warnings():
+            # Ray forgets the programs that it had started by then; they have been ended above.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+    raise UserError(
+        f"Ray did not start on this machine, in {STARTS} tries: {told}",
+        hint="It wants free cores and memory. To train in this process, without Ray: --workers 1",
+    )
 
 
 def ended(calls: Iterable[Any], *, timeout: float | None = 0.0, every: bool = False) -> list[Any]:

@@ -45,15 +45,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-points",
         type=int,
         default=20,
-        help="strikes of each kind in the chaos tests, and how often 60 and 30 damaged databases are read",
+        help="strikes of each kind in the chaos tests; with 1, what is marked `lengthy` is left out",
     )
     parser.addoption("--chaos-seed", default="0", help="at which moments they come")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     """Mark what counts as slow; files with slow tests come first, so that small ones are left to share at the end."""
     for item in items:
-        if item.path.stem in SLOW_FILES or "postgresql" in item.nodeid:
+        if item.get_closest_marker("lengthy"):
+            item.add_marker(pytest.mark.chaos)
+            if config.option.chaos_points == 1:
+                item.add_marker(pytest.mark.skip("with more strikes: make chaos"))
+        if item.path.stem in SLOW_FILES or "postgresql" in item.nodeid or item.get_closest_marker("chaos"):
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

@@ -1,14 +1,18 @@
 """A real Ray cluster of several raylets on this host, whose machines tests add and kill."""
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.cluster_utils import Cluster as RayCluster
+
+from mutant.search.watchdog import Watchdog, inhabitants
 
 WATCHFUL = {
     "health_check_initial_delay_ms": 1_000,
@@ -17,6 +21,9 @@ WATCHFUL = {
     "health_check_failure_threshold": 3,
 }
 """A machine that is gone is missed after two seconds instead of a dozen; one that is merely busy has nine."""
+STARTS = 3
+"""Ray allows a machine 30 seconds to join, which it exceeds beside other tests."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -24,6 +31,7 @@ class Cluster:
     """`address` is where to join it. Its head has no core, so that no worker runs there."""
 
     of_ray: Any
+    place: str
     nodes: list[Any] = field(default_factory=list[Any])
 
     @property
@@ -32,7 +40,7 @@ class Cluster:
 
     def add(self, cores: int = 1, **more: Any) -> str:
         """A machine joins; the name that Ray has for it."""
-        node = self.of_ray.add_node(num_cpus=cores, **more)
+        node = joined(lambda: self.of_ray.add_node(num_cpus=cores, **more), self.place)
         self.nodes.append(node)
         return node.node_id
 
@@ -49,17 +57,38 @@ class Cluster:
         self.nodes.clear()
 
 
+def joined(start: Callable[[], T], place: str) -> T:
+    """What `start` returns; when Ray gives up on what it started in `place`, that is ended for another try."""
+    for tries in range(STARTS):
+        before = {*inhabitants(place)}
+        try:
+            return start()
+        except Exception:
+            if tries + 1 == STARTS:
+                raise
+            for pid in {*inhabitants(place)} - before:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+    raise AssertionError
+
+
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """A cluster of a head alone, which ends with the block."""
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    own = RayCluster(
-        initialize_head=True,
-        shutdown_at_exit=False,  # its hooks need the main thread, and machines join in others
-        head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL},
+    watchdog = Watchdog()
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL, "temp_dir": watchdog.place}
+    own = joined(
+        # Its hooks need the main thread, and machines join in others.
+        lambda: RayCluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head),
+        watchdog.place,
     )
     try:
-        yield Cluster(own)
+        yield Cluster(own, watchdog.place)
     finally:
         ray.shutdown()
         own.shutdown()
+        watchdog.end()

@@ -34,6 +34,9 @@ from mutant.tasks.load import LoadedTask
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(1800)]
 
+SERIAL_AND_LENGTHY_RAY = [pytest.param(1, id="serial"), pytest.param(2, id="ray", marks=pytest.mark.lengthy)]
+"""With Ray where a controller and a worker are killed is enough for every day."""
+
 Tasks = dict[str, LoadedTask]
 
 
@@ -79,8 +82,6 @@ def survives(
     seed: str = request.config.option.chaos_seed
 
     def check(strike: Strike, workers: int) -> None:
-        if points == 1 and workers > 1 and request.node.callspec.params["backend"] == "postgresql":
-            pytest.skip("each alone is tried; both together with more strikes: make chaos")
         strikes, rng = 0, random.Random(f"{seed} {request.node.name}")
         while strikes < points:
             url = new_url()
@@ -93,8 +94,10 @@ def survives(
     return check
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
-@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("backend", "workers"),
+    [("sqlite", 1), ("sqlite", 2), ("postgresql", 1), pytest.param("postgresql", 2, marks=pytest.mark.lengthy)],
+)
 def test_a_controller_that_is_killed(survives: Callable[[Strike, int], None], workers: int) -> None:
     survives(kill_controller, workers)
 
@@ -124,12 +127,12 @@ def test_a_controller_without_generations_that_is_killed(
     assert len(digests) == 1 or workers > 1
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.lengthy)])
 def test_a_worker_that_is_killed(survives: Callable[[Strike, int], None]) -> None:
     survives(kill_worker, 2)
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("workers", SERIAL_AND_LENGTHY_RAY)
 @pytest.mark.parametrize("backend", ["postgresql"])
 def test_a_database_server_that_is_killed(
     survives: Callable[[Strike, int], None], server: Server, workers: int
@@ -137,13 +140,13 @@ def test_a_database_server_that_is_killed(
     survives(stop_server(server), workers)
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("workers", SERIAL_AND_LENGTHY_RAY)
 @pytest.mark.parametrize("backend", ["sqlite"])
 def test_a_controller_that_is_asked_to_stop(survives: Callable[[Strike, int], None], workers: int) -> None:
     survives(interrupt, workers)
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["serial", "ray"])
+@pytest.mark.parametrize("workers", SERIAL_AND_LENGTHY_RAY)
 @pytest.mark.parametrize("backend", ["sqlite"])
 def test_a_machine_that_sleeps(survives: Callable[[Strike, int], None], workers: int) -> None:
     survives(fall_asleep, workers)

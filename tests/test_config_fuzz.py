@@ -91,7 +91,7 @@ def test_a_settings_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFac
     check_file(tmp_path_factory.getbasetemp() / "settings.toml", data)
 
 
-@pytest.mark.slow
+@pytest.mark.lengthy
 @settings(max_examples=3000)
 @given(FILES)
 def test_thousands_of_settings_files_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
@@ -133,7 +133,7 @@ def test_options_are_refused_with_words(system: FilePath, arguments: list[tuple[
     check_options(system, arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.lengthy
 @settings(max_examples=1000)
 @given(ARGUMENTS)
 def test_a_thousand_options_are_refused_with_words(system: FilePath, arguments: list[tuple[str, str]]) -> None:
@@ -173,12 +173,18 @@ def check_recorded(pick: Callable[[list[Any]], Any], value: Any) -> None:
     assert 0 < config.scale.factor <= 1
 
 
-@pytest.mark.slow
-@settings(max_examples=2000)
+@settings(max_examples=100)
 @example(lambda items: ("later_scales",), [[1, {}]])
 @example(lambda items: ("later_scales",), [[1, {"factor": float("nan")}]])
 @example(lambda items: ("start",), {"learning_rat": 0.1})
 @example(lambda items: ("rules", "image_step"), 0)
+@given(pick=PICKS, value=VALUES)
+def test_recorded_settings_are_read_or_refused(pick: Callable[[list[Any]], Any], value: Any) -> None:
+    check_recorded(pick, value)
+
+
+@pytest.mark.lengthy
+@settings(max_examples=2000)
 @given(pick=PICKS, value=VALUES)
 def test_thousands_of_recorded_settings_are_read_or_refused(pick: Callable[[list[Any]], Any], value: Any) -> None:
     check_recorded(pick, value)
@@ -221,7 +227,7 @@ def test_a_runs_settings_edited_to_nonsense_are_told(
     check_row(tmp_path_factory.getbasetemp(), system, pick, value, command)
 
 
-@pytest.mark.slow
+@pytest.mark.lengthy
 @settings(max_examples=200)
 @given(pick=PICKS, value=VALUES, command=COMMANDS)
 def test_hundreds_of_runs_settings_edited_to_nonsense_are_told(

@@ -79,13 +79,10 @@ def test_a_run_by_gangs_ends_the_same_though_a_member_is_killed(
         assert meaning(store) == first
 
 
-@pytest.mark.slow
-@pytest.mark.chaos
+@pytest.mark.lengthy
 @pytest.mark.timeout(600)
-def test_two_controllers_with_gangs_on_scarce_places_never_wait_for_each_other(pytestconfig: pytest.Config) -> None:
+def test_two_controllers_with_gangs_on_scarce_places_never_wait_for_each_other() -> None:
     """Four places, two controllers that want two gangs of three each: all or none is reserved, so all get through."""
-    if pytestconfig.option.chaos_points == 1:
-        pytest.skip("with more strikes: make chaos; gangs that take turns: test_ray_shares.py")
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         gangs = partial(GangEvaluator, None, Gangs(3))

@@ -102,15 +102,12 @@ def test_two_runs_of_weights_one_and_three_get_one_to_three_of_the_device_time(
     assert digest(files["1"]) == digest(files["3"]), "what is trained does not depend on when"
 
 
-@pytest.mark.slow
-@pytest.mark.chaos
+@pytest.mark.lengthy
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_leaves_its_places_to_the_other(
-    two_places: Cluster, task: dict[str, LoadedTask], tmp_path: Path, pytestconfig: pytest.Config
+    two_places: Cluster, task: dict[str, LoadedTask], tmp_path: Path
 ) -> None:
     """The one that came first owns the arbiter, too."""
-    if pytestconfig.option.chaos_points == 1:
-        pytest.skip("with more strikes: make chaos")
     first, other = (begun(tmp_path / f"{name}.db", task) for name in ("first", "other"))
     killed = resume(first, two_places.address, "10")
     seen = False

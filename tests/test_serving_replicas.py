@@ -42,7 +42,7 @@ def test_replicas_answer_alike_and_one_may_be_killed(tmp_path: FilePath) -> None
     eventually(lambda: not _ready(url))
 
 
-@pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.timeout(400)
 def test_killed_replicas_leave_no_ray(tmp_path: FilePath) -> None:
     database = grow_two(tmp_path)

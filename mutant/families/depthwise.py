@@ -2,13 +2,25 @@
 
 XLA's CPU back end computes a convolution with one group per channel, and above all its gradient, number by number.
 Measured on one core at EfficientNet-Lite0's shapes (batch 16, 64 px): forward 15-80, gradient 10-100 times faster so.
+
+Where a map has few positions, a kernel of k^2 taps is as well a small matrix between them for each channel: most of
+what the taps would touch is padding there. Gradients are computed so: at 2 x 2 and 4 x 4 they take a fifth of the time.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import jax
+import numpy as np
 
 from mutant.typed import custom_vjp, jnp, lax
+
+FEW_TO_SUM = 64
+"""The kernel's gradient goes by positions where the input's rows times the output's are so few."""
+FEW_TO_SPREAD = 16
+"""And so does the input's."""
+Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -38,7 +50,10 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, t
 def _backward(stride: int, saved: tuple[jax.Array, jax.Array], d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     d_out = lax.optimization_barrier(d_out)
-    return _input_gradient(x, kernel, stride, d_out), _kernel_gradient(x, kernel.shape, stride, d_out)
+    sizes = x.shape[1] * d_out.shape[1], x.shape[2] * d_out.shape[2]
+    of_input = _input_gradient_by_position if max(sizes) <= FEW_TO_SPREAD else _input_gradient
+    of_kernel = _kernel_gradient_by_position if max(sizes) <= FEW_TO_SUM else _kernel_gradient
+    return of_input(x, kernel, stride, d_out), of_kernel(x, kernel.shape, stride, d_out)
 
 
 _convolution = custom_vjp(_convolve, nondiff_argnums=(2,))
@@ -106,3 +121,38 @@ def _input_gradient(x: jax.Array, kernel: jax.Array, stride: int, d_out: jax.Arr
     phases = [jnp.stack([phase(row, column) for column in range(stride)], axis=3) for row in range(stride)]
     interleaved = jnp.stack(phases, axis=2).reshape(batch, rows * stride, columns * stride, channels)
     return interleaved[:, top : top + height, left : left + width]
+
+
+@lru_cache(maxsize=64)
+def _meetings(inputs: tuple[int, int], outputs: tuple[int, int], side: int, stride: int) -> Array:
+    """[input positions, output positions, taps]: 1 where a tap takes an input to an output."""
+    (top, _), (left, _) = (same_padding(size, side, stride) for size in inputs)
+    met = np.zeros((*inputs, *outputs, side, side), np.float32)
+    for i, j, row, column in np.ndindex(side, side, *outputs):
+        y, x = row * stride + i - top, column * stride + j - left
+        if 0 <= y < inputs[0] and 0 <= x < inputs[1]:
+            met[y, x, row, column, i, j] = 1
+    return met.reshape(inputs[0] * inputs[1], outputs[0] * outputs[1], side * side)
+
+
+def _kernel_gradient_by_position(x: jax.Array, shape: tuple[int, ...], stride: int, d_out: jax.Array) -> jax.Array:
+    """How much each input position counts for each output position, summed over the batch by one small product for each
+    channel; then the sum of those that meet in a tap."""
+    batch, *inputs, channels = x.shape
+    outputs = d_out.shape[1:3]
+    met = _meetings((inputs[0], inputs[1]), (outputs[0], outputs[1]), shape[0], stride)
+    of_inputs = lax.optimization_barrier(x.reshape(batch, -1, channels).transpose(2, 1, 0))
+    of_outputs = lax.optimization_barrier(d_out.reshape(batch, -1, channels).transpose(2, 0, 1))
+    pairs = lax.batch_matmul(of_inputs, of_outputs).reshape(channels, -1)
+    return (met.reshape(-1, met.shape[-1]).T.astype(x.dtype) @ pairs.T).reshape(shape)
+
+
+def _input_gradient_by_position(x: jax.Array, kernel: jax.Array, stride: int, d_out: jax.Array) -> jax.Array:
+    """The slope at each output position times what of the kernel leads to it from each input position."""
+    batch, *inputs, channels = x.shape
+    outputs = d_out.shape[1:3]
+    met = _meetings((inputs[0], inputs[1]), (outputs[0], outputs[1]), kernel.shape[0], stride)
+    matrix = jnp.einsum("ijt,tc->jic", met.astype(x.dtype), kernel.reshape(-1, channels))
+    slopes = d_out.reshape(batch, -1, 1, channels)
+    terms = [slopes[:, j] * leads for j, leads in enumerate(lax.optimization_barrier(matrix))]
+    return _sum(terms).reshape(x.shape)

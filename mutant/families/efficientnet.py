@@ -17,11 +17,30 @@ from mutant.families.chain import Converter, Raw, Slot, take
 from mutant.families.common import Layer, normalise
 from mutant.families.dense import product
 from mutant.families.depthwise import depthwise_convolution, same_padding
-from mutant.typed import jnp, lax
+from mutant.typed import custom_vjp, jnp, lax
 
 
 def relu6(x: jax.Array) -> jax.Array:
+    """min(max(x, 0), 6). Its gradient looks at what came out, which the next layer keeps anyway: looking at `x`, XLA
+    would compute the convolution that x is the sum of a second time."""
+    return _relu6(x)
+
+
+def _clamped(x: jax.Array) -> jax.Array:
     return lax.clamp(0.0, x, 6.0)
+
+
+def _relu6_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = _clamped(x)
+    return y, y
+
+
+def _relu6_backward(y: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where((y > 0) & (y < 6), slope, 0.0),)
+
+
+_relu6 = custom_vjp(_clamped)
+_relu6.defvjp(_relu6_forward, _relu6_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -98,7 +117,10 @@ class Block(Layer):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = relu6(self.expand(x)) if self.expand is not None else x
-        out = self.project(relu6(self.depthwise(hidden)))
+        maps = self.depthwise(hidden)
+        # As rows, which is how the product takes them: in two shapes XLA would compute the convolution twice.
+        rows = relu6(maps.reshape(-1, maps.shape[-1]))
+        out = self.project(rows).reshape(*maps.shape[:-1], -1)
         return x + out if self.skip else out
 
 
