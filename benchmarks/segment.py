@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/segment.py [--children 12] [--repeats 2] [--reach K]
 
-About three minutes; 4.5, 4.9 and 5.2 on two quiet cores, where the FLOPs allow 8.4: one of the 12 children trains six
-blocks, which is two thirds of the segment with the cache.
+About seven minutes with two pairs; 5.8 and 6.2 (`taskset -c 0`), where the FLOPs allow 7.5: one of the 12 children trains
+six blocks, which is half of the segment with the cache.
 
 Without: the same programs, but the frozen prefix is run for every example of every visit and validation, as the
 published code does. A rehearsal compiles everything first; then the two take turns. Winners, scores and the digest of

@@ -11,7 +11,7 @@ from mutant import backend, families
 from mutant.component import Arrays, Component, Spec
 from mutant.path import Path
 from mutant.shape import Signature, output_signature
-from mutant.typed import jnp, xla
+from mutant.typed import xla
 
 BATCH = 16
 """Rows of every inference program. One fixed shape, and of it only the rows that are computed alike (`steady`), so that
@@ -77,7 +77,7 @@ def steady_chain(chain: tuple[Spec, ...], inputs: Signature, batch: int) -> int:
 
 
 def on_device(arrays: Sequence[Arrays]) -> Tree:
-    return [{name: jnp.asarray(value) for name, value in values.items()} for values in arrays]
+    return xla.device_put([dict(values) for values in arrays])
 
 
 def run_in_batches(chain: Sequence[Spec], arrays: Tree, inputs: np.ndarray[Any, Any], batch: int = BATCH) -> Floats:
