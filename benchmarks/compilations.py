@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/compilations.py [--children 12]
 
 About two minutes; 7 structures in 6 templates (1.17), the first step after 16.9 s cold and 9.2 s warm. The goal was
-reached (2.0 over 40 draws) while the preset cloned each of the root's top two blocks by chance; now a segment's children
+reached (2.0 over 40 draws) while the preset cloned each of the root's top two blocks by chance; now children
 begin at any of six depths, and what two of them could share is less.
 
 Children of the default preset on `sample:letters` from EfficientNet-Lite0, each in a process of its own with an empty

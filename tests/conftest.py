@@ -21,7 +21,7 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 os.environ["NPROC"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "jax")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.02"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 # What starts a process, a terminal or a server for nearly every test. Together with the tests on PostgreSQL they would

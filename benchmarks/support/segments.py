@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.timing import Clock
+
 import mutant
 from mutant.activations.limits import CacheLimits
 from mutant.cost import component_flops
@@ -24,7 +26,8 @@ ROOT = "efficientnet-lite0"
 @dataclass(frozen=True)
 class Grown:
     """A finished segment: seconds of the loop, by the clock and of this process's processor time, what its children
-    took, bytes that its cache held, and what came of it.
+    took, bytes that its cache held, and what came of it. `answer_seconds` are inside of device programs, too: those of
+    the winner's golden outputs.
 
     `prefix_flops` are those of its children's frozen prefixes, were they run for every example trained on or validated.
     `meaning` is the database's digest.
@@ -33,6 +36,7 @@ class Grown:
     seconds: float
     cpu_seconds: float
     effort: Effort
+    answer_seconds: float
     held_bytes: int
     prefix_flops: float
     winner: str
@@ -46,6 +50,8 @@ def grow(task: LoadedTask, settings: Settings, cache: CacheLimits, *, root: str 
         store, name = system.store, task.task.name
         run = begin(store, (name,), settings, new=[task.task])
         with working(store, run, {name: task}, Engine(workers="1", cache=cache)) as search:
+            clock, answer = Clock(), search.evaluator.answer
+            search.evaluator.answer = clock.around("answer", answer)  # pyright: ignore[reportAttributeAccessIssue]
             started, cpu = time.perf_counter(), time.process_time()
             evolve(search)
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -54,7 +60,10 @@ def grow(task: LoadedTask, settings: Settings, cache: CacheLimits, *, root: str 
         assert best is not None
         (effort,) = efforts(store)
         score = score_of(best, store.pool(), search.config.scale)
-        return Grown(seconds, cpu, effort, held, _prefix_flops(store, run, task), best.id, score, digest(store))
+        answers = clock.seconds["answer"]
+        return Grown(
+            seconds, cpu, effort, answers, held, _prefix_flops(store, run, task), best.id, score, digest(store)
+        )
 
 
 def _prefix_flops(store: Store, run: Run, task: LoadedTask) -> float:

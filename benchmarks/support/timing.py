@@ -30,6 +30,15 @@ class Clock:
         finally:
             self.seconds[name] += time.perf_counter() - started
 
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, timed."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            with self(name):
+                return call(*arguments, **named)
+
+        return timed
+
 
 class Took(NamedTuple):
     """Seconds by the clock, and of this process's own processor time: on a busy machine the second tells more, of what
@@ -59,14 +68,7 @@ class TimedStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if not callable(found):
-            return found
-
-        def timed(*arguments: Any, **named: Any) -> Any:
-            with self._clock(name):
-                return found(*arguments, **named)
-
-        return timed
+        return self._clock.around(name, found) if callable(found) else found
 
 
 class Memory:
