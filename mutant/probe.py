@@ -5,6 +5,7 @@ Ridge regression of the one-hot labels on standardized features; its penalty, an
 logits, are those of the least cross-entropy on a fifth of the rows that is held out.
 """
 
+import importlib
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,9 @@ from mutant.typed import jnp, xla
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Labels = np.ndarray[Any, np.dtype[np.int32]]
+
+importlib.import_module("scipy.linalg")  # loads the OpenBLAS that solves, whose threads can be limited by then
+threadpool_limits: Any = importlib.import_module("threadpoolctl").threadpool_limits
 
 MOST_ROWS = 8_192
 """Examples that a probe is fitted to, evenly from all: more of them change a ridge regression little."""
@@ -33,8 +37,14 @@ def probe_rows(examples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 def probed_head(features: Floats, labels: Labels, classes: int) -> dict[str, Floats]:
     """`kernel` [F, classes] and `bias` [classes] of a head for `features` [n, F], or [n, H, W, F], which are averaged.
 
-    Raises FloatingPointError for features that are not finite.
+    On a CPU, XLA has OpenBLAS solve, whose last bits depend on its threads, and those on the cores that the process may
+    use: here it has one. Raises FloatingPointError for features that are not finite.
     """
+    with threadpool_limits(1, "blas"):
+        return _head(features, labels, classes)
+
+
+def _head(features: Floats, labels: Labels, classes: int) -> dict[str, Floats]:
     x = features.mean(axis=(1, 2)) if features.ndim == 4 else features
     if not np.isfinite(x).all():
         raise FloatingPointError("the features of a probe are not finite")

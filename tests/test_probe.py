@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits
 from tiny import CLASSES, conv_chain, stripes, world
 
 from mutant.activations.cache import ActivationCache
@@ -63,6 +64,15 @@ def test_equal_features_give_equal_bytes_and_maps_are_averaged() -> None:
         assert one[name].dtype == np.float32
         assert one[name].tobytes() == two[name].tobytes()
         assert np.allclose(probed_head(maps, labels, 3)[name], one[name], rtol=1e-3, atol=1e-3)
+
+
+def test_its_bits_do_not_depend_on_the_cores_that_the_process_may_use() -> None:
+    x, labels = clouds(0, 700, 640, 26)
+    with threadpool_limits(1, "blas"):
+        one = probed_head(x, labels, 26)
+    with threadpool_limits(2, "blas"):
+        two = probed_head(x, labels, 26)
+    assert [array.tobytes() for array in one.values()] == [array.tobytes() for array in two.values()]
 
 
 @pytest.mark.parametrize("n", [1, 2, HELD_OUT - 1, HELD_OUT, HELD_OUT + 1])

@@ -20,5 +20,5 @@ def test_adding_a_folder_ends_above_its_head_only_baseline(shared_data: Path, tm
     except AssertionError as error:
         pytest.skip(f"the root cannot be had here: {error}")
     folder = f"folder:{shared_data / 'pacs_sketch.zip'}"
-    (summary,) = json.loads(done("add", folder, "--children", 8, "--db", db, "--json").out)
+    (summary,) = json.loads(done("add", folder, "--children", 8, "--validations", 2, "--db", db, "--json").out)
     assert summary["test_accuracy"] > summary["head_only_test_accuracy"]

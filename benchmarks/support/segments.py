@@ -51,7 +51,7 @@ def grow(task: LoadedTask, settings: Settings, cache: CacheLimits, *, root: str 
         run = begin(store, (name,), settings, new=[task.task])
         with working(store, run, {name: task}, Engine(workers="1", cache=cache)) as search:
             clock, answer = Clock(), search.evaluator.answer
-            search.evaluator.answer = clock.around("answer", answer)  # pyright: ignore[reportAttributeAccessIssue]
+            search.evaluator.answer = clock.around("answer", answer)
             started, cpu = time.perf_counter(), time.process_time()
             evolve(search)
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
