@@ -90,12 +90,8 @@ def test_a_store_that_is_opened_beside_another_leaves_its_lock_alone(tmp_path: F
 
 
 @pytest.mark.slow
-def test_ten_readers_during_a_run(
-    tmp_path: FilePath, new_database: Callable[[], str], pytestconfig: pytest.Config
-) -> None:
+def test_ten_readers_during_a_run(tmp_path: FilePath, new_database: Callable[[], str]) -> None:
     url = new_database()
-    if "postgresql" in url and pytestconfig.option.chaos_points == 1:
-        pytest.skip("there readers hold no locks; with more strikes: make chaos")
     done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", url)
     files = [f"arrays:{digits_file(tmp_path, classes)}" for classes in ((0, 1), (2, 3), (4, 5))]
     budget = ("--children", "6", "--generation-size", "2", "--validations", "1", "--examples-per-validation", "64")
