@@ -18,6 +18,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 os.environ["NPROC"] = "1"
@@ -60,17 +61,17 @@ class Shelf:
             *((block_slot(i), i + 1, block) for i in range(BLOCKS)),
             ("norm", 0, Spec.of("vit/norm", features=FEATURES, eps=1e-6)),
         ]
-        self.components: dict[str, Component] = {}
+        self._made: dict[str, Component] = {}
         parts: list[Part] = []
         for index, (slot, depth, spec) in enumerate(chain):
             one = Component(spec, families.initial(spec, np.random.default_rng(index)))
-            self.components[one.digest] = one
+            self._made[one.digest] = one
             parts.append(Part(slot, spec, one.digest, one.n_parameters, depth, trained_by="0" * 64))
         self.root = ModelPath("0" * 64, None, None, tuple(parts), Hyperparameters(image_size=SIZE, learning_rate=0.02))
         self.data = Dataset(_split("train", EXAMPLES), _split("validation", VALIDATION), CLASSES)
 
-    def component(self, digest: str) -> Component:
-        return self.components[digest]
+    def components(self, digests: Iterable[str]) -> dict[str, Component]:
+        return {digest: self._made[digest] for digest in digests}
 
     def trace(self, digest: str) -> dict[str, np.ndarray]:
         return {}

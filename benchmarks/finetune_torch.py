@@ -92,7 +92,7 @@ def theirs(one: Any, size: int, seed: int) -> float:
     visit = min(EXAMPLES, len(dataset.train))
     steps = -(-visit // BATCH)
     rates = learning_rates(Hyperparameters(learning_rate=RATE), steps * VALIDATIONS, VALIDATIONS)
-    parts = [one.supply.component(part.digest) for part in one.root.parts if part.slot != HEAD]
+    parts = list(one.supply.components([part.digest for part in one.root.parts if part.slot != HEAD]).values())
     return fine_tune(
         [part.spec for part in parts], [part.arrays for part in parts], splits, one.data.classes,
         rates=rates.reshape(VALIDATIONS, steps), visit=visit, batch=BATCH, seed=seed,

@@ -133,7 +133,7 @@ class Bench:
         from mutant.template import fitted
 
         work = self._work(way, 0)
-        components = {digest: self._one.supply.component(digest) for digest in work.digests}
+        components = self._one.supply.components(work.digests)
         assignment = work.assignment(components, {})
         suffix = fitted(work.blueprint)
         feed = Feed(assignment, self._one.supply.dataset(*work.dataset), self._one.evaluator.cache, suffix.inputs)

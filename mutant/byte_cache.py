@@ -1,7 +1,7 @@
 """A cache bounded in bytes: what was used least recently goes first."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -26,6 +26,13 @@ class ByteCache(Generic[Key, Value]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._held
+
+    def at_hand(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """The values that are held of `keys`, which count as used."""
+        found = {key: self._held[key] for key in keys if key in self._held}
+        for key in found:
+            self._held.move_to_end(key)
+        return found
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of `key`, made when it is not at hand."""

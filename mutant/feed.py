@@ -123,7 +123,9 @@ class Feed:
 
 
 def _filled(values: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """`values` [m, ...] in order in an array [*shape, ...], zeros after them."""
+    """`values` [m, ...] in order in an array [*shape, ...], zeros after them; `values` itself where it is full."""
+    if len(values) == math.prod(shape):
+        return values.reshape(*shape, *values.shape[1:])
     filled = np.zeros((math.prod(shape), *values.shape[1:]), values.dtype)
     filled[: len(values)] = values
     return filled.reshape(*shape, *values.shape[1:])

@@ -9,12 +9,11 @@ from mutant.assignment import Assignment
 from mutant.blueprint import PlannedPart
 from mutant.component import Arrays, is_buffer
 from mutant.families import initial
-from mutant.network import Tree
+from mutant.network import Tree, on_device
 from mutant.path import HEAD
 from mutant.position import derive
 from mutant.sgd import State
 from mutant.template import Fitted, nothing, padded, trimmed
-from mutant.typed import jnp
 
 Numbers = Mapping[str, np.ndarray[Any, Any]]
 
@@ -27,7 +26,9 @@ def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
 
 
 def initial_state(assignment: Assignment, suffix: Fitted, head: Arrays | None = None) -> tuple[State, Tree]:
-    """Values and momentum of every place of the template, and its buffers. Copies, since training uses its state up.
+    """Values and momentum of every place of the template, and its buffers.
+
+    Training uses the state up, but not the arrays it is made of: JAX donates no memory that is NumPy's.
 
     `head` is what a new head starts from, where it does not start from zeros.
     """
@@ -42,10 +43,10 @@ def initial_state(assignment: Assignment, suffix: Fitted, head: Arrays | None = 
             arrays = padded(part.spec, given or starting_arrays(assignment, part), place.spec)
             trace = padded(part.spec, _starting_trace(assignment, part), place.spec, never=0.0)
         own = {name: array for name, array in arrays.items() if not is_buffer(name)}
-        values.append({name: jnp.array(array) for name, array in own.items()})
-        momentum.append({n: jnp.array(np.asarray(trace.get(n, np.zeros_like(a)), np.float32)) for n, a in own.items()})
-        buffers.append({name: jnp.asarray(array) for name, array in arrays.items() if name not in own})
-    return State(values, momentum), buffers
+        values.append(own)
+        momentum.append({n: np.asarray(trace.get(n, np.zeros_like(a)), np.float32) for n, a in own.items()})
+        buffers.append({name: array for name, array in arrays.items() if name not in own})
+    return State(on_device(values), on_device(momentum)), on_device(buffers)
 
 
 def _starting_trace(assignment: Assignment, part: PlannedPart) -> Arrays:

@@ -72,7 +72,7 @@ def train_baseline(
     if not trained:
         return None
     best = max(trained, key=lambda outcome: outcome.path.quality)
-    shared = {part.digest: supply.component(part.digest) for part in root.parts}
+    shared = supply.components([part.digest for part in root.parts])
     tested = evaluate(best.path, {**shared, **best.components}, loaded, evaluator)
     return Baseline(
         plan.kind.name,

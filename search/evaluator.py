@@ -1,7 +1,7 @@
 """Evaluators: who trains the candidates. The protocol, what they draw on, and the one that works in this process."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,7 +87,7 @@ def unheard(_: int, __: str, ___: Seat | None = None, /) -> None:
 class Supply(Protocol):
     """Where an evaluator gets frozen components, traces and data from."""
 
-    def component(self, digest: str) -> Component: ...
+    def components(self, digests: Iterable[str]) -> Mapping[str, Component]: ...
 
     def trace(self, digest: str) -> Arrays: ...
 
@@ -187,7 +187,7 @@ class InProcessEvaluator:
             begun(index, HERE, seat())
             recorder = Recorder()
             try:
-                components = {digest: supply.component(digest) for digest in item.digests}
+                components = supply.components(item.digests)
                 traces = {digest: supply.trace(digest) for digest in item.traces}
                 dataset = supply.dataset(*item.dataset)
             except MemoryError as error:

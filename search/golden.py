@@ -11,6 +11,6 @@ def golden_outputs(path: Path, evaluator: Evaluator, supply: Supply) -> Golden:
     """The answers of `path` to its task's first validation images, with the back end they were computed on."""
     assert path.task is not None
     probe = supply.dataset(path.task, path.hyperparameters.image_size).validation.images[:PROBE_EXAMPLES]
-    components = {part.digest: supply.component(part.digest) for part in path.parts}
+    components = supply.components([part.digest for part in path.parts])
     answers = evaluator.answer(path, components, probe)
     return Golden(probe, answers.logits, answers.backend, dict(answers.versions), answers.batch_shape)

@@ -16,9 +16,12 @@ class ObjectShelf:
 
     def parcel(self, work: Work, supply: Supply, ahead: Work | None = None) -> Parcel:
         """A candidate with references to what it needs; each value travels to the object store once."""
+        if missing := [digest for digest in work.digests if digest not in self._references]:
+            for digest, component in supply.components(missing).items():
+                self._references[digest] = ray.put(component)
         return Parcel(
             work,
-            {digest: self._put(digest, supply.component) for digest in work.digests},
+            {digest: self._references[digest] for digest in work.digests},
             {digest: self._put(digest, supply.trace) for digest in work.traces},
             self._put(work.dataset, lambda key: supply.dataset(*key)),
             ahead,

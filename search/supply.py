@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread, get_native_id
@@ -83,8 +83,16 @@ class StoreSupply:
             data.train.images(image_size)
             data.validation.images(image_size)
 
-    def component(self, digest: str) -> Component:
-        return self._components.get(digest, lambda: self._store.component(digest))
+    def components(self, digests: Iterable[str]) -> dict[str, Component]:
+        """Components by digest; what is not at hand is read in one transaction."""
+        wanted = tuple(digests)
+        found = self._components.at_hand(wanted)
+        if missing := [digest for digest in wanted if digest not in found]:
+            read = self._store.components(missing)
+            for digest, component in read.items():
+                self._components.put(digest, component)
+            found |= read
+        return {digest: found[digest] for digest in wanted}
 
     def trace(self, digest: str) -> Arrays:
         return self._store.trace(digest)

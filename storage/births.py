@@ -55,10 +55,10 @@ def write_path(connection: Connection, new: NewPath) -> int:
     """Write weights, components, path, parts and mutations, in this order; the path's key."""
     path = new.path
     weights.put(connection, new.weights)
-    _put_components(connection, new.components)
-    _put_traces(connection, new.traces)
+    components = _put_components(connection, new.components, path)
+    traces = _put_traces(connection, new.traces, path)
     key = _insert_path(connection, path)
-    _insert_parts(connection, key, path)
+    _insert_parts(connection, key, path, components, traces)
     rows = [
         {"path_key": key, "position": position, "kind": data.pop("kind"), "data": data}
         for position, data in enumerate(to_dict(mutation) for mutation in path.mutations)
@@ -72,36 +72,30 @@ def _size(component: Component) -> int:
     return sum(array.nbytes for array in component.arrays.values())
 
 
-def _put_components(connection: Connection, components: Mapping[str, Component]) -> None:
-    known = _component_keys(connection, list(components)) if components else {}
+def _put_components(connection: Connection, new: Mapping[str, Component], path: Path) -> dict[str, int]:
+    """Keys of the path's components by digest, rows written for those that have none yet and come with it."""
+    row = ComponentRow
+    wanted = {part.digest for part in path.parts}
+    keys = _keys(connection, select(row.digest, row.key).where(row.digest.in_(wanted)))
     rows = [
-        {"digest": d, "spec": c.spec.to_json(), "n_parameters": c.n_parameters, "n_bytes": _size(c)}
-        for d, c in components.items()
-        if d not in known
+        {"digest": digest, "spec": c.spec.to_json(), "n_parameters": c.n_parameters, "n_bytes": _size(c)}
+        for digest, c in new.items()
+        if digest not in keys
     ]
-    if rows:
-        connection.execute(insert(ComponentRow), rows)
+    return keys | (_keys(connection, insert(row).returning(row.digest, row.key), rows) if rows else {})
 
 
-def _component_keys(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
-    rows = connection.execute(
-        select(ComponentRow.digest, ComponentRow.key).where(ComponentRow.digest.in_(digests)),
-    )
-    return {row.digest: row.key for row in rows}
+def _put_traces(connection: Connection, new: Sequence[str], path: Path) -> dict[str, int]:
+    """The same of traces."""
+    row = TraceRow
+    wanted = {*new, *(part.trace for part in path.parts if part.trace is not None)}
+    keys = _keys(connection, select(row.digest, row.key).where(row.digest.in_(wanted))) if wanted else {}
+    rows = [{"digest": digest} for digest in new if digest not in keys]
+    return keys | (_keys(connection, insert(row).returning(row.digest, row.key), rows) if rows else {})
 
 
-def _trace_keys(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
-    if not digests:
-        return {}
-    rows = connection.execute(select(TraceRow.digest, TraceRow.key).where(TraceRow.digest.in_(digests)))
-    return {row.digest: row.key for row in rows}
-
-
-def _put_traces(connection: Connection, digests: Sequence[str]) -> None:
-    known = _trace_keys(connection, digests)
-    rows = [{"digest": digest} for digest in digests if digest not in known]
-    if rows:
-        connection.execute(insert(TraceRow), rows)
+def _keys(connection: Connection, statement: Any, *rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {row.digest: row.key for row in connection.execute(statement, *rows)}
 
 
 def _insert_path(connection: Connection, path: Path) -> int:
@@ -124,9 +118,9 @@ def _insert_path(connection: Connection, path: Path) -> int:
     return connection.execute(row.returning(PathRow.key)).scalar_one()
 
 
-def _insert_parts(connection: Connection, key: int, path: Path) -> None:
-    components = _component_keys(connection, [part.digest for part in path.parts])
-    traces = _trace_keys(connection, [part.trace for part in path.parts if part.trace is not None])
+def _insert_parts(
+    connection: Connection, key: int, path: Path, components: Mapping[str, int], traces: Mapping[str, int]
+) -> None:
     makers = _maker_keys(connection, path)
     rows: list[dict[str, Any]] = []
     for position, part in enumerate(path.parts):

@@ -141,16 +141,21 @@ def put(connection: Connection, blobs: Iterable[Blob]) -> None:
     """
     wanted, depot = {blob.digest: blob for blob in blobs}, depot_of(connection)
     known = set(connection.scalars(select(WeightsRow.digest).where(WeightsRow.digest.in_(wanted))))
-    for digest, blob in wanted.items():
-        if digest not in known:
-            data: bytes | None = blob.data
-            if depot.takes(len(blob.data)):
-                assert depot.blobs is not None
-                if depot.blobs.size(digest) != len(blob.data):
-                    depot.blobs.put(digest, blob.data)
-                data = None
-            connection.execute(insert(WeightsRow).values(digest=digest, n_bytes=len(blob.data), data=data))
-            connection.execute(delete(CollectedRow).where(CollectedRow.digest == digest))
+    new = [blob for digest, blob in wanted.items() if digest not in known]
+    rows = [{"digest": b.digest, "n_bytes": len(b.data), "data": _inside(b, depot)} for b in new]
+    if rows:
+        connection.execute(insert(WeightsRow), rows)
+        connection.execute(delete(CollectedRow).where(CollectedRow.digest.in_([blob.digest for blob in new])))
+
+
+def _inside(blob: Blob, depot: Depot) -> bytes | None:
+    """What the database keeps of a blob: its data, or nothing when it lies in the store, where it is looked for."""
+    if not depot.takes(len(blob.data)):
+        return blob.data
+    assert depot.blobs is not None
+    if depot.blobs.size(blob.digest) != len(blob.data):
+        depot.blobs.put(blob.digest, blob.data)
+    return None
 
 
 @decoding()

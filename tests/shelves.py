@@ -17,8 +17,8 @@ class Shelf:
     def __init__(self, here, data):
         self.here, self.data = here, data
 
-    def component(self, digest):
-        return self.here.components[digest]
+    def components(self, digests):
+        return {digest: self.here.components[digest] for digest in digests}
 
     def trace(self, digest):
         return self.here.traces[digest]

@@ -1,7 +1,7 @@
 """Runs whose children are trained in no time and without JAX, by workers that are not there: all else is real."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,8 +97,8 @@ class Supplied:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def component(self, digest: str) -> Component:
-        return self._store.component(digest)
+    def components(self, digests: Iterable[str]) -> dict[str, Component]:
+        return self._store.components(digests)
 
     def trace(self, digest: str) -> Arrays:
         return self._store.trace(digest)

@@ -47,6 +47,27 @@ def test_quality_is_the_best_validation_and_its_parameters_are_kept():
     assert (logits.argmax(-1) == data.validation.labels).mean() == child.path.quality
 
 
+def test_training_leaves_alone_the_arrays_it_starts_from():
+    """Also those that the device reads where they lie: JAX takes aligned memory as it is."""
+    here = world()
+    source = here.components[here.root.slots["block_02"].digest]
+    placed = {name: _aligned(array) for name, array in source.arrays.items()}
+    before = {name: array.copy() for name, array in placed.items()}
+    here.components[source.digest] = replace(source, arrays=placed)
+    child = here.train(here.root, [Clone("block_02"), HEAD], training=QUICK)
+    assert child.path.slots["block_02"].digest != source.digest
+    for name, array in here.components[source.digest].arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def _aligned(array):
+    memory = np.zeros(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    placed = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    placed[...] = array
+    return placed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "edits",

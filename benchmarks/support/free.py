@@ -41,7 +41,7 @@ class FreeEvaluator:
 def made_up(item: Work, supply: Supply) -> Trained:
     candidate, plan = item.candidate, item.blueprint
     rng = np.random.default_rng(candidate.seed)
-    sources = {digest: supply.component(digest) for digest in item.digests}
+    sources = supply.components(item.digests)
     assignment = Assignment(candidate, plan, sources, {}, item.training)
     components: dict[str, Component] = {}
     traces: dict[str, Arrays] = {}

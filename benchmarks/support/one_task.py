@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mutant
 from mutant.assignment import Training
@@ -49,5 +48,5 @@ class OneTask:
 
     def tested(self, outcome: Trained) -> float:
         """Accuracy on the test split."""
-        shared: dict[str, Any] = {part.digest: self.supply.component(part.digest) for part in self.root.parts}
+        shared = self.supply.components([part.digest for part in self.root.parts])
         return evaluate(outcome.path, {**shared, **outcome.components}, self.task, self.evaluator).accuracy

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -79,8 +79,8 @@ class Memory:
     ) -> None:
         self._components, self._traces, self._datasets = components, traces, datasets
 
-    def component(self, digest: str) -> Component:
-        return self._components[digest]
+    def components(self, digests: Iterable[str]) -> dict[str, Component]:
+        return {digest: self._components[digest] for digest in digests}
 
     def trace(self, digest: str) -> Arrays:
         return self._traces[digest]
