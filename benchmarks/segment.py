@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/segment.py [--children 12] [--repeats 2] [--reach K]
 
-About seven minutes with two pairs; 5.8 and 6.2 (`taskset -c 0`), where the FLOPs allow 7.5: one of the 12 children
+About seven minutes with two pairs; 5.8, 6.1 and 6.2 (`taskset -c 0`), where the FLOPs allow 7.5: one of the 12 children
 trains six blocks, which is half of the segment with the cache.
 
 Without: the same programs, but the frozen prefix is run for every example of every visit and validation, as the

@@ -28,7 +28,7 @@ from mutant.search.population import Population
 from mutant.search.prediction import Prediction, Sizes, predict_children
 from mutant.search.progress import ChildBegun, ChildFinished, GenerationFinished
 from mutant.search.setup import Search
-from mutant.search.sharing import sharing
+from mutant.search.sharing import worth_keeping
 from mutant.spans import Seat
 from mutant.storage.records import CandidateRecord, Segment
 from mutant.storage.refusals import Damaged
@@ -92,6 +92,7 @@ class Draws:
         breeding = Breeding(config, memory.lines, population.parents, len(task.class_names))
         self._breeder = Breeder(breeding, Position(config.seed, segment.task, segment.visit))
         self._around: deque[Work] = deque(maxlen=config.generation_size)
+        self._prefixes: deque[tuple[tuple[str, int], tuple[str, ...]]] = deque(maxlen=config.generation_size)
         self._again = deque(record for record in records if record.is_open)
         self.under_way: dict[int, UnderWay] = {}
         self.ended: list[Validated] = []
@@ -190,8 +191,10 @@ class Draws:
         config = self._search.config
         bounds = stop_below(self.ended[: record.planned.known], config.halving, config.training.validations)
         costs = (record.planned.predicted_flops or 0.0, record.planned.predicted_seconds or 0.0)
-        self._around.append(Work(record.candidate, plan, config.training, (), bounds, *costs))
-        return sharing(self._around)[-1]
+        work = Work(record.candidate, plan, config.training, (), bounds, *costs)
+        self._around.append(work)
+        self._prefixes.append((work.dataset, work.prefix))
+        return replace(work, wanted=worth_keeping(p for data, p in self._prefixes if data == work.dataset))
 
 
 class _Told:

@@ -23,7 +23,7 @@ from mutant.search.ray_places import Place, at, reserving, unit
 from mutant.search.ray_shares import Turns
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, machines, ray, start
-from mutant.search.ray_team import aside, death_of
+from mutant.search.ray_team import CROWDED_SECONDS, aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
 from mutant.search.workers import OWN_RAY, Gangs, Terms
 from mutant.tasks.errors import UserError
@@ -109,6 +109,7 @@ class GangEvaluator(InProcessEvaluator):
         self._pause = min(LOOK_SECONDS, period(terms.patience))
         self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
+        self._told, self._waits_since = told, float("inf")
         found = unit(local=self._local)
         self._unit = found if ray.cluster_resources().get(found, 0) >= gangs.size else "CPU"
         self._check_room()
@@ -120,6 +121,7 @@ class GangEvaluator(InProcessEvaluator):
         running: list[_Gang] = []
         deaths: dict[str, list[Death]] = {}
         asking, looked = True, time.monotonic()
+        self._waits_since = looked
         try:
             while True:
                 if (asking or again) and not forming and (self._most is None or len(running) < self._most):
@@ -145,6 +147,7 @@ class GangEvaluator(InProcessEvaluator):
                 passed = min(time.monotonic() - looked, 2 * self._pause)
                 looked = time.monotonic()
                 self._look(running, passed)
+                self._tell_when_waiting(looked, waits=not running)
                 for gang in [*running]:
                     death = self._heard(gang)
                     outcome = None if death is not None else gang.outcome
@@ -251,6 +254,15 @@ class GangEvaluator(InProcessEvaluator):
             gang.hung_for = silent
             for actor in gang.actors:
                 ray.kill(actor)
+
+    def _tell_when_waiting(self, now: float, *, waits: bool) -> None:
+        """Tell, once, that for long there was no gang that had its places."""
+        if not waits:
+            self._waits_since = now
+        elif now - self._waits_since > CROWDED_SECONDS:
+            self._waits_since = float("inf")
+            there = ray.cluster_resources().get(self._unit, 0)
+            self._told(f"A gang waits for {self._size} free places: the Ray cluster has {there:.0f} in all.")
 
     def _gone(self, gang: _Gang) -> bool:
         if self._local:

@@ -27,8 +27,9 @@ from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, working
 from mutant.search.progress import ChildFinished
 from mutant.search.ray_evaluator import RayEvaluator
+from mutant.search.ray_gangs import GangEvaluator
 from mutant.search.ray_worker import KIND, Worker
-from mutant.search.workers import Terms
+from mutant.search.workers import Gangs, Terms
 from mutant.tasks.load import LoadedTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -110,6 +111,21 @@ def test_a_run_waits_for_the_first_machine(few: Cluster) -> None:
         joining.join()
     assert isinstance(outcome, Trained)
     assert told == ["The Ray cluster has no core free for a worker: waiting for one."]
+
+
+def test_a_gang_waits_for_machines_enough_and_says_so(few: Cluster) -> None:
+    here, told = world(), list[str]()
+    few.add()
+    joining = threading.Timer(20.0, few.add)
+    joining.start()
+    evaluator = GangEvaluator(None, Gangs(2), terms=Terms(few.address), told=told.append)
+    try:
+        (outcome,) = dict(evaluator.train(works(here, [[]]), Shelf(here, stripes()))).values()
+    finally:
+        evaluator.close()
+        joining.join()
+    assert isinstance(outcome, Trained)
+    assert told == ["A gang waits for 2 free places: the Ray cluster has 1 in all."]
 
 
 def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_on_it(few: Cluster) -> None:
