@@ -113,6 +113,7 @@ def test_a_run_waits_for_the_first_machine(few: Cluster) -> None:
     assert told == ["The Ray cluster has no core free for a worker: waiting for one."]
 
 
+@pytest.mark.lengthy
 def test_a_gang_waits_for_machines_enough_and_says_so(few: Cluster) -> None:
     here, told = world(), list[str]()
     few.add()
