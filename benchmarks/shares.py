@@ -1,13 +1,14 @@
 """Two runs of weights 1 and 3 on one cluster: what each gets of the device time, and what sharing costs.
 
-    .venv/bin/python benchmarks/shares.py [--children 40] [--draw docs/shares.png]
+    .venv/bin/python benchmarks/shares.py [--children 100] [--draw docs/shares.png]
 
-About three minutes on two cores. A Ray cluster of two places on this machine, two new systems with the same task and one
+About six minutes on two cores. A Ray cluster of two places on this machine, two new systems with the same task and one
 generation of children each. First one run after the other, each with the whole cluster, then both at a time. `share`
 is the device time of the heavier run over that of the lighter one, from their traces, while both had children to
 train, from the first child of either on, though the other's workers may still be starting (3 is exact); `ratio` the
 time of one after the other over that of both together (goal 0.95: sharing loses nothing). Programs are compiled by a
-rehearsal; a worker's first children load them, which takes seconds, so that a run of few children is far from 3.
+rehearsal. A run that joins, or comes back, has a claim to at most ten device seconds of the others
+(`search/shares.py`), so that short runs are far from 3.
 """
 
 import argparse
@@ -29,13 +30,14 @@ GOAL = 0.95
 WEIGHTS = 1, 3
 ROOT = ("--root", "random:vit-ti16", "--blocks", "2", "--image-size", "32")
 TASK = "sample:digits"
+REHEARSED = 12
 Spans = list[tuple[str, float, float]]
 """Worker, begin and end of each child, in seconds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--children", type=int, default=40)
+    parser.add_argument("--children", type=int, default=100)
     parser.add_argument("--draw", type=Path, help="a picture of both traces")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="shares") as directory, cluster(Path(directory)) as address:
@@ -43,7 +45,7 @@ def main() -> None:
         systems = {f"{name}{weight}": place / f"{name}{weight}.db" for name in ("alone", "both") for weight in WEIGHTS}
         for file in (place / "rehearsal.db", *systems.values()):
             finish(mutant("init", *ROOT, "--db", file))
-        finish(add(place / "rehearsal.db", address, 1, options.children))
+        finish(add(place / "rehearsal.db", address, 1, REHEARSED))
         started = time.perf_counter()
         for weight in WEIGHTS:
             finish(add(systems[f"alone{weight}"], address, weight, options.children))
@@ -89,7 +91,7 @@ def finish(*processes: subprocess.Popen[str]) -> None:
 
 def add(file: Path, address: str, weight: int, children: int) -> subprocess.Popen[str]:
     many = ("--children", children, "--generation-size", children, "--validations", 4)
-    steps = ("--examples-per-validation", 512)
+    steps = ("--examples-per-validation", 2048)
     return mutant("add", TASK, "--db", file, "--ray-address", address, "--share", weight, *many, *steps)
 
 
