@@ -28,7 +28,7 @@ from mutant.search.population import Population
 from mutant.search.prediction import Prediction, Sizes, predict_children
 from mutant.search.progress import ChildBegun, ChildFinished, GenerationFinished
 from mutant.search.setup import Search
-from mutant.search.sharing import worth_keeping
+from mutant.search.sharing import Digests, worth_keeping
 from mutant.spans import Seat
 from mutant.storage.records import CandidateRecord, Segment
 from mutant.storage.refusals import Damaged
@@ -92,7 +92,8 @@ class Draws:
         breeding = Breeding(config, memory.lines, population.parents, len(task.class_names))
         self._breeder = Breeder(breeding, Position(config.seed, segment.task, segment.visit))
         self._around: deque[Work] = deque(maxlen=config.generation_size)
-        self._prefixes: deque[tuple[tuple[str, int], tuple[str, ...]]] = deque(maxlen=config.generation_size)
+        self._prefixes: deque[tuple[tuple[str, int], Digests]] = deque(maxlen=config.generation_size)
+        """Data and frozen prefix of each that is around, since looking them up anew for every draw takes longer."""
         self._again = deque(record for record in records if record.is_open)
         self.under_way: dict[int, UnderWay] = {}
         self.ended: list[Validated] = []

@@ -97,7 +97,7 @@ class RayEvaluator:
         self._shelf.keep_for(shift.around)
         self._hearts.clear()
         self._team.call_roll()
-        told = list[tuple[int, Outcome]]()
+        heard = list[tuple[int, Outcome]]()
         while shift.take(self._team.present) or (shift.lazy and not self._team.present):
             for index, member in self._dealt(shift):
                 begun(index, f"worker {member.slot}", member.about.seat if member.about else None)
@@ -111,8 +111,8 @@ class RayEvaluator:
                 call = member.actor.train.remote(parcel)
                 shift.running[call] = index, member
                 self._hearts.begin(call, self._seconds(work[index], member))
-            yield from told  # its worker has the next child by now, which is planned already
-            told.clear()
+            yield from heard  # by now its worker has the next child, where that was planned before
+            heard.clear()
             self._fill(shift, supply)
             call = self._next(shift)
             if call is None:
@@ -127,8 +127,8 @@ class RayEvaluator:
                 yield index, outcome
                 shift.forget(index)
             else:
-                told.append((index, outcome))
-        yield from told
+                heard.append((index, outcome))
+        yield from heard
         self._pass_on_notices()
 
     def _dealt(self, shift: "_Shift") -> list[tuple[int, Member]]:

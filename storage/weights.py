@@ -142,9 +142,10 @@ def put(connection: Connection, blobs: Iterable[Blob]) -> None:
     wanted, depot = {blob.digest: blob for blob in blobs}, depot_of(connection)
     known = set(connection.scalars(select(WeightsRow.digest).where(WeightsRow.digest.in_(wanted))))
     new = [blob for digest, blob in wanted.items() if digest not in known]
-    rows = [{"digest": b.digest, "n_bytes": len(b.data), "data": _inside(b, depot)} for b in new]
-    if rows:
-        connection.execute(insert(WeightsRow), rows)
+    for blob in new:  # one at a time: those of a root are large, and a driver may hold what it is given at once
+        row = {"digest": blob.digest, "n_bytes": len(blob.data), "data": _inside(blob, depot)}
+        connection.execute(insert(WeightsRow), row)
+    if new:
         connection.execute(delete(CollectedRow).where(CollectedRow.digest.in_([blob.digest for blob in new])))
 
 

@@ -3,8 +3,9 @@
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,33 +100,30 @@ def test_a_machine_that_is_killed_and_one_that_joins_change_no_bit(
     assert sum(record.attempt > 1 for record in records) <= 2, "and nothing else"
 
 
-def test_a_run_waits_for_the_first_machine(few: Cluster) -> None:
+def told_until_one_joins(few: Cluster, make: Callable[..., RayEvaluator | GangEvaluator]) -> list[str]:
+    """What an evaluator says that trains a child, to which another machine has to come first."""
     here, told = world(), list[str]()
     joining = threading.Timer(20.0, few.add)
     joining.start()
-    evaluator = RayEvaluator(None, terms=Terms(few.address), told=told.append)
+    evaluator = make(terms=Terms(few.address), told=told.append)
     try:
         (outcome,) = dict(evaluator.train(works(here, [[]]), Shelf(here, stripes()))).values()
     finally:
         evaluator.close()
         joining.join()
     assert isinstance(outcome, Trained)
+    return told
+
+
+def test_a_run_waits_for_the_first_machine(few: Cluster) -> None:
+    told = told_until_one_joins(few, partial(RayEvaluator, None))
     assert told == ["The Ray cluster has no core free for a worker: waiting for one."]
 
 
 @pytest.mark.lengthy
 def test_a_gang_waits_for_machines_enough_and_says_so(few: Cluster) -> None:
-    here, told = world(), list[str]()
     few.add()
-    joining = threading.Timer(20.0, few.add)
-    joining.start()
-    evaluator = GangEvaluator(None, Gangs(2), terms=Terms(few.address), told=told.append)
-    try:
-        (outcome,) = dict(evaluator.train(works(here, [[]]), Shelf(here, stripes()))).values()
-    finally:
-        evaluator.close()
-        joining.join()
-    assert isinstance(outcome, Trained)
+    told = told_until_one_joins(few, partial(GangEvaluator, None, Gangs(2)))
     assert told == ["A gang waits for 2 free places: the Ray cluster has 1 in all."]
 
 
