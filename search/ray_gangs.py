@@ -1,13 +1,13 @@
 """Children trained by gangs: several Ray actors each, placed all or none, gone with the child (arXiv 2203.12533, 4.4).
 
-Ray reserves a placement group in one transaction, so that two gangs never hold a part each of what both need. They are
-asked for in the order of the children, and so they come.
+Two gangs never hold a part each of what both need (`ray_rooms.py`). Places are asked for in the order of the children,
+and so they come.
 """
 
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,10 @@ from mutant.recorder import Recorder
 from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
 from mutant.search.heartbeat import Heartbeats, period
-from mutant.search.ray_places import Place, at, reserving, unit
-from mutant.search.ray_shares import Turns
+from mutant.search.ray_places import unit
+from mutant.search.ray_rooms import ByTurn, Reserved, Rooms
 from mutant.search.ray_shelf import ObjectShelf
+from mutant.search.ray_slices import OnSlices, fitting, shapes
 from mutant.search.ray_start import ended, last_line, machines, ray, start
 from mutant.search.ray_team import CROWDED_SECONDS, aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
@@ -56,14 +57,12 @@ class GangWorker(Worker):
 
 @dataclass(eq=False)
 class _Gang:
-    """A child's reserved places (a placement group, or those of a turn), then the actors in them and their calls, by
-    rank; `said` is what calls ended with."""
+    """A child that waits for its places, then the actors in them and their calls, by rank; `said` is what calls ended
+    with."""
 
     index: int
     work: Work
     slot: int
-    group: Any = None
-    places: Sequence[Place] = ()
     actors: list[Any] = field(default_factory=list[Any])
     calls: list[Any] = field(default_factory=list[Any])
     said: dict[int, Outcome | None] = field(default_factory=dict[int, Outcome | None])
@@ -110,10 +109,7 @@ class GangEvaluator(InProcessEvaluator):
         self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
         self._told, self._waits_since = told, float("inf")
-        found = unit(local=self._local)
-        self._unit = found if ray.cluster_resources().get(found, 0) >= gangs.size else "CPU"
-        self._check_room()
-        self._turns: Turns[_Gang] | None = None if terms.share is None else Turns(terms.share, self._unit)
+        self._rooms: Rooms[_Gang] = self._found_rooms(terms.share)
 
     def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         again: deque[tuple[int, Work]] = deque()
@@ -131,7 +127,7 @@ class GangEvaluator(InProcessEvaluator):
                         asking = False
                     else:
                         gang = _Gang(*taken, slot)
-                        forming[self._reserved(gang)] = gang
+                        forming[self._rooms.seek(gang)] = gang
                 if not forming and not running:
                     return
                 for gang in self._formed(forming):
@@ -167,42 +163,36 @@ class GangEvaluator(InProcessEvaluator):
             for gang in (*running, *forming.values()):
                 self._end(gang)
 
-    def _check_room(self) -> None:
-        """Raise `UserError` when no gang will ever fit into what this machine's Ray has."""
+    def _found_rooms(self, share: float | None) -> Rooms[_Gang]:
+        """Who gives gangs their places. Raises `UserError` when none will ever fit into what there is."""
         cores = ray.cluster_resources().get("CPU", 0)
         if self._local and cores < self._size:
             raise UserError(
                 f"A gang of {self._size} has no place among {cores:.0f} workers.",
                 hint=f"Ask for more: --workers {self._size}",
             )
-
-    def _reserved(self, gang: _Gang) -> Any:
-        """Have places reserved for a gang, all or none: a call that ends when they are."""
-        if self._turns is not None:
-            return self._turns.seek(gang, size=self._size)
-        gang.group = ray.util.placement_group([{"CPU": 1.0, self._unit: 1.0}] * self._size, strategy="PACK")
-        return gang.group.ready()
+        found = unit(local=self._local)
+        slices = shapes() if found == "TPU" else []
+        if slices and share is not None:
+            raise UserError(
+                "Runs that share a cluster take turns at single places, and a gang on TPUs takes a whole slice.",
+                hint="Leave --share out: slices go to who asks first.",
+            )
+        if slices:
+            return OnSlices(fitting(slices, self._size))
+        place = found if ray.cluster_resources().get(found, 0) >= self._size else "CPU"
+        return Reserved(self._size, place) if share is None else ByTurn(self._size, place, share)
 
     def _formed(self, forming: dict[Any, _Gang]) -> list[_Gang]:
         """Gangs that have their places now, taken from those that wait for them."""
         formed: list[_Gang] = []
         for ready in ended(forming):
             gang = forming.pop(ready)
-            if self._turns is None:
-                formed.append(gang)
-            elif self._turns.came(ready):
-                gang.places = self._turns.held(gang)
+            if self._rooms.came(gang, ready):
                 formed.append(gang)
             else:
-                forming[self._reserved(gang)] = gang
+                forming[self._rooms.seek(gang)] = gang
         return formed
-
-    def _options(self, gang: _Gang, rank: int) -> Mapping[str, Any]:
-        """Of the actor of this rank, in its place."""
-        if self._turns is not None:
-            return at(gang.places[rank], self._unit)
-        where = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(gang.group, rank)
-        return reserving(self._unit, None) | {"scheduling_strategy": where}
 
     def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
         """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""
@@ -212,7 +202,7 @@ class GangEvaluator(InProcessEvaluator):
             return Failed(gang.work.candidate.id, "out of memory", f"preparing its data: {error}")
         made = ray.remote(concurrency_groups={ASIDE: 1})(GangWorker)
         for rank in range(self._size):
-            gang.actors.append(made.options(**self._options(gang, rank)).remote(*self._arguments))
+            gang.actors.append(made.options(**self._rooms.options(gang, rank)).remote(*self._arguments))
         coordinator = gang.actors[0].address.remote()
         for rank, actor in enumerate(gang.actors):
             gang.calls.append(actor.train_with.remote(parcel, rank, self._size, coordinator, self._sharded))
@@ -244,8 +234,7 @@ class GangEvaluator(InProcessEvaluator):
             gang = self._pulses.pop(call)
             with suppress(ray.exceptions.RayError):
                 self._hearts.hear(gang, ray.get(call))
-        if self._turns is not None:
-            self._turns.look()
+        self._rooms.look()
         asked = set(self._pulses.values())
         for gang in running:
             if gang not in asked:
@@ -261,17 +250,10 @@ class GangEvaluator(InProcessEvaluator):
             self._waits_since = now
         elif now - self._waits_since > CROWDED_SECONDS:
             self._waits_since = float("inf")
-            there = ray.cluster_resources().get(self._unit, 0)
-            self._told(f"A gang waits for {self._size} free places: the Ray cluster has {there:.0f} in all.")
+            self._told(f"A gang waits for {self._rooms.wanted()}.")
 
     def _gone(self, gang: _Gang) -> bool:
-        if self._local:
-            return False
-        if self._turns is not None:
-            nodes = {place.node for place in gang.places}
-        else:
-            nodes = {*ray.util.placement_group_table(gang.group).get("bundles_to_node_id", {}).values()}
-        return not nodes <= {*machines()}
+        return not self._local and not {*self._rooms.nodes(gang)} <= {*machines()}
 
     def _end(self, gang: _Gang) -> None:
         """Take a gang down, whole: its actors, and what was reserved for them."""
@@ -280,16 +262,11 @@ class GangEvaluator(InProcessEvaluator):
         for actor in gang.actors:
             with suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)
-        if self._turns is not None:
-            self._turns.done(gang)
-        elif gang.group is not None:
-            with suppress(ray.exceptions.RayError, ValueError):
-                ray.util.remove_placement_group(gang.group)
+        self._rooms.done(gang)
 
     def close(self) -> None:
         super().close()
-        if self._turns is not None:
-            self._turns.close()
+        self._rooms.close()
         self._shelf.clear()
         if self._owns_ray:
             ray.shutdown()

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray as ray_package
+import ray.util.tpu as ray_tpu
 
 from mutant.search.watchdog import Watchdog
 from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
+tpu: Any = ray_tpu
 
 STARTS = 3
 """How often Ray is started before one gives up: it allows its processes 30 seconds, which a busy machine may exceed."""

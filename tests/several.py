@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray.cluster_utils import Cluster as RayCluster
 
 from mutant.search.watchdog import Watchdog, inhabitants
@@ -79,6 +81,8 @@ def joined(start: Callable[[], T], place: str) -> T:
 def cluster() -> Iterator[Cluster]:
     """A cluster of a head alone, which ends with the block."""
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    # Ray notes the address there, whatever its `temp_dir` is.
+    Path(get_default_ray_temp_dir()).mkdir(parents=True, exist_ok=True)
     watchdog = Watchdog()
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL, "temp_dir": watchdog.place}
     own = joined(

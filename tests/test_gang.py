@@ -20,12 +20,13 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 
 
-def together(size: int, *options: str) -> list[dict[str, Any]]:
-    """What each member of a gang says of the same children."""
+def together(size: int, *options: str, devices: int = 1) -> list[dict[str, Any]]:
+    """What each member of a gang says of the same children; each has so many devices."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{held.getsockname()[1]}"
-    environment = {**os.environ, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "NPROC": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     members = [
         subprocess.Popen(
             [sys.executable, HERE / "gang_member.py", str(rank), str(size), coordinator, *options],
@@ -48,11 +49,13 @@ def alone() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("sharded",)], ids=["whole", "sharded"])
+@pytest.mark.parametrize(
+    ("options", "devices"), [((), 1), (("sharded",), 1), (("sharded",), 2)], ids=["whole", "sharded", "hosts of two"]
+)
 def test_a_gang_of_two_trains_the_same_child_and_the_same_bytes_each_time(
-    options: tuple[str, ...], alone: dict[str, Any]
+    options: tuple[str, ...], devices: int, alone: dict[str, Any]
 ) -> None:
-    first, second = together(2, *options)
+    first, second = together(2, *options, devices=devices)
     assert first == second
     for name, found in first.items():
         np.testing.assert_allclose(found["validations"], alone[name]["validations"], atol=1.5 / 24, err_msg=name)
