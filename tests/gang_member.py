@@ -1,10 +1,11 @@
 """The program of one member of a gang: trains the same tiny children as all others, prints what came of them as JSON.
 
-python tests/gang_member.py RANK SIZE HOST:PORT [sharded]
+python tests/gang_member.py RANK SIZE HOST:PORT whole|sharded CHILD...
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tiny import CLASSES, conv_chain, stripes, vit_chain, world
@@ -28,10 +29,11 @@ CHILDREN = {
 }
 
 
-def children(gang: Gang | None) -> dict[str, Any]:
+def children(gang: Gang | None, names: Sequence[str] = tuple(CHILDREN)) -> dict[str, Any]:
     """Each child's validations, its components' digests, and its largest weight, by name."""
     found: dict[str, Any] = {}
-    for name, (chain, edits) in CHILDREN.items():
+    for name in names:
+        chain, edits = CHILDREN[name]
         here = world(3, chain)
         work = here.assignment(here.root, edits, training=Training(45, 3, 10))
         outcome = train(work, stripes(), ActivationCache(), gang=gang)
@@ -46,6 +48,6 @@ def children(gang: Gang | None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    rank, size, coordinator, *rest = sys.argv[1:]
-    member = join(Membership(int(rank), int(size), coordinator), sharded=bool(rest))
-    sys.stdout.write(json.dumps(children(member)))
+    rank, size, coordinator, division, *names = sys.argv[1:]
+    member = join(Membership(int(rank), int(size), coordinator), sharded=division == "sharded")
+    sys.stdout.write(json.dumps(children(member, names)))

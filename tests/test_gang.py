@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gang_member import children
+from gang_member import CHILDREN, children
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,8 +21,8 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 
 
-def together(size: int, *options: str, devices: int = 1) -> list[dict[str, Any]]:
-    """What each member of a gang says of the same children; each has so many devices."""
+def together(division: str, names: Sequence[str], devices: int) -> list[dict[str, Any]]:
+    """What each of two members says of these children; each member has so many devices."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{held.getsockname()[1]}"
@@ -29,14 +30,14 @@ def together(size: int, *options: str, devices: int = 1) -> list[dict[str, Any]]
     environment = {**os.environ, "NPROC": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     members = [
         subprocess.Popen(
-            [sys.executable, HERE / "gang_member.py", str(rank), str(size), coordinator, *options],
+            [sys.executable, HERE / "gang_member.py", str(rank), "2", coordinator, division, *names],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=HERE,
             env=environment,
         )
-        for rank in range(size)
+        for rank in range(2)
     ]
     said = [member.communicate(timeout=240) for member in members]
     assert all(member.returncode == 0 for member in members), said
@@ -50,18 +51,20 @@ def alone() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "devices"), [((), 1), (("sharded",), 1), (("sharded",), 2)], ids=["whole", "sharded", "hosts of two"]
+    ("division", "names", "devices"),
+    [("whole", [*CHILDREN], 1), ("sharded", ["deep"], 1), ("sharded", ["deep"], 2)],
+    ids=["whole", "sharded", "hosts of two"],
 )
 def test_a_gang_of_two_trains_the_same_child_and_the_same_bytes_each_time(
-    options: tuple[str, ...], devices: int, alone: dict[str, Any]
+    division: str, names: Sequence[str], devices: int, alone: dict[str, Any]
 ) -> None:
-    first, second = together(2, *options, devices=devices)
+    first, second = together(division, names, devices)
     assert first == second
     for name, found in first.items():
         np.testing.assert_allclose(found["validations"], alone[name]["validations"], atol=1.5 / 24, err_msg=name)
         np.testing.assert_allclose(found["sums"], alone[name]["sums"], rtol=1e-4, atol=1e-7, err_msg=name)
-    if not options:
-        assert together(2, *options)[0] == first
+    if division == "whole":
+        assert together(division, names, devices)[0] == first
 
 
 def test_a_gang_of_one_trains_to_the_bit_what_a_process_alone_does(alone: dict[str, Any]) -> None:
