@@ -2,6 +2,7 @@
 
     python benchmarks/controller.py [--longest 0]
     python benchmarks/controller.py --workers 1,8 --back-ends sqlite
+    python benchmarks/controller.py --workers 512 --back-ends sqlite --shortest 64 --longest 256    15 minutes
 
 Children are no-ops: their outcome is made up at once (or after a sleep). Everything else is real: draws, predictions,
 leases and commits on the database, calls of Ray actors. The simulated workers are threads of two actor processes, since
@@ -12,7 +13,7 @@ no machine here has 512 cores. Printed are, for each number of workers,
 - calls per second without a controller, in the words of Pathways (arXiv 2203.12533, section 5.1): OpByOp (the next call
   when the one before was heard of), chained (calls with the one before as argument, none waited for), fused (one call
   that does many),
-- the shortest child, of 0.01 s doubled again and again, with which 95% of the workers' time is spent in children.
+- the shortest child, of 0.1 s (`--shortest`) doubled again and again, with which 95% of the workers' time is spent in children.
 
 The ratio is children per second through the controller, without generations, at the most workers to that at one worker
 (goal 1: it does not fall); the baseline is one worker in the same run.
@@ -111,7 +112,7 @@ def measured(options: argparse.Namespace, counts: Sequence[int]) -> list[dict[st
                     )
                     results.append({"workers": workers, "what": what, "per_second": round(rate, 2)})
                 if options.longest:
-                    seconds, share = shortest(new, workers, 3, 0.1 if workers < 64 else 1.0, options.longest)
+                    seconds, share = shortest(new, workers, 3, options.shortest, options.longest)
                     results.append({"workers": workers, "what": f"{back_end}, shortest child", "seconds": seconds})
                     print(
                         f"{workers:4} workers, {back_end}: {share:.1%} busy with children of {seconds:g} s", flush=True
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument(
         "--longest", type=float, default=20.0, help="seconds of the longest child that is tried; 0: none"
     )
+    parser.add_argument("--shortest", type=float, default=0.1, help="seconds of the shortest child that is tried")
     options = parser.parse_args()
     counts = [int(number) for number in options.workers.split(",")]
     with running():
