@@ -2,15 +2,15 @@
 
     .venv/bin/python benchmarks/weights.py [--sizes 64KiB,500KB,2MB,20MB,200MB] [--back-ends sqlite,postgresql]
 
-Two minutes on a quiet machine; 13 on 2 cores that other work kept busy (load 18), where we got, in MB/s:
+Two and a half minutes on 2 cores with nothing else at work, where we got, in MB/s:
 
-                       65 KB        500 KB       2 MB         20 MB        200 MB
-    SQLite database    w 1.5 r 22   w 10 r 78    w 26 r 150   w 57 r 228   w 55 r 83
-    SQLite directory   w 0.9 r 14   w 7  r 86    w 26 r 184   w 69 r 244   w 35 r 66
-    PostgreSQL database   0.5  3.4     5   16      11   22       22   26      1.8  9.5
-    PostgreSQL directory  0.1  0.6     1    6       5   18       25   50      45   73
+                       65 KB        500 KB       2 MB           20 MB          200 MB
+    SQLite database    w 16 r 160   w 90 r 626   w 239 r 1095   w 429 r 1167   w 299 r 499
+    SQLite directory   w 13 r 137   w 94 r 673   w 300 r 1217   w 585 r 1183   w 455 r 692
+    PostgreSQL database   10   41     62   136     142    174     162    175      45   151
+    PostgreSQL directory  10   49     67   307     230    747     328   1060     641   715
 
-so a ratio of 25. docs/storage.md has the same of the back ends alone, measured when nothing else ran.
+so a ratio of 14. docs/storage.md has the same of the back ends alone.
 
 A write is a child with one new component, committed by `Store.commit_outcome` (so hashed, encoded, synced); a read is
 `Store.component` (so decoded and hashed again). MB/s, the median of the repeats and their range; both servers sync. The
