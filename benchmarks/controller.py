@@ -13,7 +13,7 @@ no machine here has 512 cores. Printed are, for each number of workers,
 - calls per second without a controller, in the words of Pathways (arXiv 2203.12533, section 5.1): OpByOp (the next call
   when the one before was heard of), chained (calls with the one before as argument, none waited for), fused (one call
   that does many),
-- the shortest child, of 0.1 s (`--shortest`) doubled again and again, with which 95% of the workers' time is spent in children.
+- the shortest child, of 0.1 s (`--shortest`) doubled again and again, that keeps the workers busy for 95% of the time.
 
 The ratio is children per second through the controller, without generations, at the most workers to that at one worker
 (goal 1: it does not fall); the baseline is one worker in the same run.

@@ -3,16 +3,16 @@
     .venv/bin/python benchmarks/durability.py [--back-ends sqlite,postgresql]
 
 Two minutes on two quiet cores. Children of EfficientNet-Lite0 by the default preset are trained by the real loop with
-SQLite's commits, with PostgreSQL's, and alone without any, in turn, generation by generation, after a rehearsal in which
-everything is compiled. The ratio is that of the time per child without / with what the loop asks of the store (planning,
-leases, outcomes, reading back), both by the clock of the same generations, so that a busy machine slows both; of the
-slower back end. Beside it stand the pairs of a generation alone and with commits, by processor time (of this process:
-without the server's, and without waiting for the disk) and by the clock. Then children that cost nothing to train, bytes,
-opening, and weights in and out of the database with hashing and commits.
+SQLite's commits, with PostgreSQL's, and alone without any, in turn, generation by generation, after a rehearsal in
+which everything is compiled. The ratio is that of the time per child without / with what the loop asks of the store
+(planning, leases, outcomes, reading back), both by the clock of the same generations, so that a busy machine slows
+both; of the slower back end. Beside it stand the pairs of a generation alone and with commits, by processor time (of
+this process: without the server's, and without waiting for the disk) and by the clock. Then children that cost nothing
+to train, bytes, opening, and weights in and out of the database with hashing and commits.
 
-Measured on 2 cores with nothing else at work, SQLite and PostgreSQL: 0.989 and 0.984 within a run (goal 0.95); pairs by
-processor time 0.988 and 0.982; pairs by the clock 0.983 (0.917 to 1.010) and 0.971 (0.942 to 0.985). docs/durability.md has
-the tables.
+Measured on 2 cores with nothing else at work, SQLite and PostgreSQL: 0.989 and 0.984 within a run (goal 0.95); pairs
+by processor time 0.988 and 0.982; pairs by the clock 0.983 (0.917 to 1.010) and 0.971 (0.942 to 0.985).
+docs/durability.md has the tables.
 """
 
 import argparse
