@@ -83,7 +83,7 @@ class Gang:
 def join(place: Membership, *, sharded: bool = False) -> Gang:
     """Take one's place, before anything was computed in this process; waits until all are taken.
 
-    Raises RuntimeError when the others do not come.
+    Raises RuntimeError when the others do not come, or when their devices cannot compute together.
     """
     if place.size > 1:
         xla.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -94,6 +94,10 @@ def join(place: Membership, *, sharded: bool = False) -> Gang:
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             initialization_timeout=120,
         )
+        if xla.process_count() != place.size:
+            raise RuntimeError(
+                f"JAX joined {xla.process_count()} of {place.size} processes: the gang's devices are not connected"
+            )
     devices: Sequence[Any] = xla.devices()
     return Gang(Mesh(np.asarray(devices), (DATA,)), place.rank, place.size, sharded)
 

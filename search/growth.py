@@ -10,9 +10,10 @@ from mutant.activations.homes import run_home
 from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
 from mutant.search.crews import start_evaluator
+from mutant.search.energy import SegmentMeter
 from mutant.search.planning import expected_flops
 from mutant.search.prediction import Sizes
-from mutant.search.progress import Listener, Notice, silent
+from mutant.search.progress import Listener, Notice, both, silent
 from mutant.search.recorded import recorded_config
 from mutant.search.setup import Search
 from mutant.search.strategies import check_fits, parse_strategy
@@ -155,10 +156,15 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
             pipeline=engine.pipeline,
             gangs=Gangs(config.gang, config.sharded),
         )
-        with closing(evaluator), leased(store, f"run {run.id}", engine.listener):
+        with (
+            closing(evaluator),
+            leased(store, f"run {run.id}", engine.listener),
+            closing(SegmentMeter(store, run.id, here=engine.address is None)) as meter,
+        ):
             if run.state == "open":
                 _record_engine(store, run, engine, crew)
-            yield Search(store, run, config, evaluator, supply, engine.listener, deadline, engine.budget)
+            listener = both(meter.hear, engine.listener)
+            yield Search(store, run, config, evaluator, supply, listener, deadline, engine.budget)
 
 
 def home_name(store: Store, run: Run) -> str:

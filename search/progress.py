@@ -79,5 +79,15 @@ Progress = Notice | SegmentStarted | ChildBegun | ChildFinished | GenerationFini
 Listener = Callable[[Progress], None]
 
 
+def both(first: Listener, second: Listener) -> Listener:
+    """What tells two listeners, in this order."""
+
+    def heard(event: Progress) -> None:
+        first(event)
+        second(event)
+
+    return heard
+
+
 def silent(_: Progress) -> None:
     """A listener that shows nothing."""

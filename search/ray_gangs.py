@@ -7,22 +7,26 @@ and so they come.
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from mutant.activations.homes import private_name
 from mutant.activations.limits import CacheLimits
+from mutant.answers import Answers, Images
+from mutant.component import Component
 from mutant.outcome import Failed, Outcome, Trained
+from mutant.path import Path
 from mutant.recorder import Recorder
 from mutant.search.deaths import Death, verdict
-from mutant.search.evaluator import Begun, InProcessEvaluator, Source, Supply, Work, unheard
+from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply, Work, unheard
 from mutant.search.heartbeat import Heartbeats, period
+from mutant.search.ray_clerk import Clerk
 from mutant.search.ray_places import unit
 from mutant.search.ray_rooms import ByTurn, Reserved, Rooms
 from mutant.search.ray_shelf import ObjectShelf
-from mutant.search.ray_slices import OnSlices, fitting, shapes
+from mutant.search.ray_slices import OnSlices, fitting, whole_slices
 from mutant.search.ray_start import ended, last_line, machines, ray, start
 from mutant.search.ray_team import CROWDED_SECONDS, aside, death_of
 from mutant.search.ray_worker import ASIDE, Parcel, Worker
@@ -70,6 +74,11 @@ class _Gang:
     hung_for: float | None = None
 
     @property
+    def open(self) -> list[Any]:
+        """Calls that have not been heard of."""
+        return [call for rank, call in enumerate(self.calls) if rank not in self.said]
+
+    @property
     def outcome(self) -> Outcome | None:
         """What rank 0 said, or that somebody failed, once that can be believed."""
         if isinstance(done := self.said.get(0), Trained):
@@ -79,13 +88,13 @@ class _Gang:
         return failed if waited or len(self.said) == len(self.calls) else None
 
 
-class GangEvaluator(InProcessEvaluator):
+class GangEvaluator:
     """Trains every child by a gang of processes; as many gangs at a time as `workers` make, or, with None on a
     cluster, as many as Ray has places for.
 
     A gang of which one member ends is ended whole, and its child trained again with the same identity, as often as
-    `deaths` says. Paths are asked for answers, and FLOPs counted, in this process. With `share` the runs that have one
-    take turns, each by that weight.
+    `deaths` says. Paths are asked for answers, and FLOPs counted, by a clerk. With `share` the runs that have one take
+    turns, each by that weight.
     """
 
     def __init__(
@@ -98,7 +107,6 @@ class GangEvaluator(InProcessEvaluator):
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
-        super().__init__(cache, home, told)
         self._size, self._sharded, self._local = gangs.size, gangs.sharded, terms.address is None
         self._owns_ray = not ray.is_initialized()
         self._watchdog = start(workers or gangs.size, terms.address) if self._owns_ray else None
@@ -109,11 +117,19 @@ class GangEvaluator(InProcessEvaluator):
         self._shelf = ObjectShelf()
         self._pulses: dict[Any, _Gang] = {}
         self._told, self._waits_since = told, float("inf")
-        self._rooms: Rooms[_Gang] = self._found_rooms(terms.share)
+        try:
+            self._rooms: Rooms[_Gang] = self._found_rooms(terms.share)
+            self._clerk = Clerk(cache, self._arguments[-1])
+        except BaseException:
+            self._end_ray()
+            raise
+
+    def train(self, work: Sequence[Work], supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
+        return self.train_from(Listed(work), supply, begun)
 
     def train_from(self, source: Source, supply: Supply, begun: Begun = unheard) -> Iterator[tuple[int, Outcome]]:
         again: deque[tuple[int, Work]] = deque()
-        forming: dict[Any, _Gang] = {}
+        forming: list[_Gang] = []
         running: list[_Gang] = []
         deaths: dict[str, list[Death]] = {}
         asking, looked = True, time.monotonic()
@@ -126,8 +142,7 @@ class GangEvaluator(InProcessEvaluator):
                     if taken is None:
                         asking = False
                     else:
-                        gang = _Gang(*taken, slot)
-                        forming[self._rooms.seek(gang)] = gang
+                        forming.append(_Gang(*taken, slot))
                 if not forming and not running:
                     return
                 for gang in self._formed(forming):
@@ -139,7 +154,7 @@ class GangEvaluator(InProcessEvaluator):
                         yield gang.index, failed
                     else:
                         running.append(gang)
-                ended([*forming, *(call for gang in running for call in gang.calls)], timeout=self._pause)
+                ended([*map(self._rooms.seek, forming), *(call for gang in running for call in gang.open)], self._pause)
                 passed = min(time.monotonic() - looked, 2 * self._pause)
                 looked = time.monotonic()
                 self._look(running, passed)
@@ -160,7 +175,7 @@ class GangEvaluator(InProcessEvaluator):
                         asking = True
                         yield gang.index, outcome
         finally:
-            for gang in (*running, *forming.values()):
+            for gang in (*running, *forming):
                 self._end(gang)
 
     def _found_rooms(self, share: float | None) -> Rooms[_Gang]:
@@ -172,26 +187,27 @@ class GangEvaluator(InProcessEvaluator):
                 hint=f"Ask for more: --workers {self._size}",
             )
         found = unit(local=self._local)
-        slices = shapes() if found == "TPU" else []
-        if slices and share is not None:
+        if found == "TPU" and share is not None:
             raise UserError(
                 "Runs that share a cluster take turns at single places, and a gang on TPUs takes a whole slice.",
                 hint="Leave --share out: slices go to who asks first.",
             )
-        if slices:
-            return OnSlices(fitting(slices, self._size))
-        place = found if ray.cluster_resources().get(found, 0) >= self._size else "CPU"
-        return Reserved(self._size, place) if share is None else ByTurn(self._size, place, share)
+        if found == "TPU":
+            return OnSlices(fitting(whole_slices().values(), self._size))
+        there = ray.cluster_resources().get(found, 0)
+        if self._local and there < self._size:
+            raise UserError(
+                f"A gang of {self._size} has no place on the {there:.0f} accelerators of this machine.",
+                hint="Ask for fewer, or for none: JAX_PLATFORMS=cpu trains it on cores.",
+            )
+        return Reserved(self._size, found) if share is None else ByTurn(self._size, found, share)
 
-    def _formed(self, forming: dict[Any, _Gang]) -> list[_Gang]:
+    def _formed(self, forming: list[_Gang]) -> list[_Gang]:
         """Gangs that have their places now, taken from those that wait for them."""
-        formed: list[_Gang] = []
-        for ready in ended(forming):
-            gang = forming.pop(ready)
-            if self._rooms.came(gang, ready):
-                formed.append(gang)
-            else:
-                forming[self._rooms.seek(gang)] = gang
+        calls = {self._rooms.seek(gang): gang for gang in forming}
+        formed = [calls[call] for call in ended(calls, every=True) if self._rooms.came(calls[call], call)]
+        for gang in formed:
+            forming.remove(gang)
         return formed
 
     def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
@@ -211,14 +227,16 @@ class GangEvaluator(InProcessEvaluator):
 
     def _heard(self, gang: _Gang) -> Death | None:
         """Note what members said whose calls ended; the death of one that ended otherwise."""
-        for call in ended([call for rank, call in enumerate(gang.calls) if rank not in gang.said], every=True):
+        for call in ended(gang.open, every=True):
+            said: Outcome | None
             try:
-                said: Outcome | None = ray.get(call)
+                said = ray.get(call)
             except ray.exceptions.RayTaskError as error:
-                away = isinstance(error.cause, ray.exceptions.ObjectLostError)
-                if away:
+                if isinstance(error.cause, ray.exceptions.ObjectLostError):
                     self._shelf.clear()  # what lay on a machine that has gone is put into the store again
-                return Death("preempted" if away else "worker lost", last_line(error))
+                    return Death("preempted", last_line(error))
+                memory = isinstance(error.cause, MemoryError)
+                said = Failed(gang.work.candidate.id, "out of memory" if memory else "error", last_line(error))
             except ray.exceptions.RayError as error:
                 if gang.hung_for is not None:
                     return Death("hung", f"no progress for {gang.hung_for:.0f} s")
@@ -264,10 +282,19 @@ class GangEvaluator(InProcessEvaluator):
                 ray.kill(actor)
         self._rooms.done(gang)
 
+    def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
+        return self._clerk.answer(path, components, images)
+
+    def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
+        return self._clerk.flops(chains)
+
     def close(self) -> None:
-        super().close()
+        self._clerk.close()
         self._rooms.close()
         self._shelf.clear()
+        self._end_ray()
+
+    def _end_ray(self) -> None:
         if self._owns_ray:
             ray.shutdown()
         if self._watchdog is not None:

@@ -1,86 +1,84 @@
 """The places of a gang on Ray, all or none: reserved for it, those of a run's turn, or a slice of TPUs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mutant.search.ray_places import at, reserving
 from mutant.search.ray_shares import Turns
 from mutant.search.ray_start import ray
 
 K = TypeVar("K", bound=Hashable)
-K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 
-class Rooms(Protocol[K_contra]):
-    """Gives gangs of one size their places. What `seek` returned is given to `came` when it has ended; `look` is called
-    about once a second."""
+class Rooms(ABC, Generic[K]):
+    """Gives gangs of one size their places."""
 
-    def seek(self, gang: K_contra) -> Any:
-        """Ask for the places of a gang: the call that ends with them, or with a step on the way."""
-        ...
+    @abstractmethod
+    def seek(self, gang: K) -> Any:
+        """Ask for the places of a gang, unless that was done: the call that ends with them."""
 
-    def came(self, gang: K_contra, call: Any) -> bool:
-        """Whether a call that has ended brought the places; else they are to be sought again."""
-        ...
+    @abstractmethod
+    def came(self, gang: K, call: Any) -> bool:
+        """Whether the call of `seek`, which has ended, brought the places; else they are to be sought again."""
 
-    def options(self, gang: K_contra, rank: int) -> Mapping[str, Any]:
+    @abstractmethod
+    def options(self, gang: K, rank: int) -> Mapping[str, Any]:
         """Of the actor of this rank, in its place."""
-        ...
 
-    def nodes(self, gang: K_contra) -> Collection[str]:
+    @abstractmethod
+    def nodes(self, gang: K) -> Collection[str]:
         """The machines of a gang's places, as Ray names them."""
-        ...
 
+    @abstractmethod
     def wanted(self) -> str:
         """What a gang waits for, and what there is of it, in words."""
-        ...
 
-    def look(self) -> None: ...
-
-    def done(self, gang: K_contra) -> None:
+    @abstractmethod
+    def done(self, gang: K) -> None:
         """Give back what a gang has, or withdraw what was asked for it."""
-        ...
 
-    def close(self) -> None: ...
+    def look(self) -> None:
+        """Called about once a second."""
+        return
+
+    def close(self) -> None:
+        """Called last, when no gang has anything."""
+        return
 
 
-class Reserved(Generic[K]):
+class Reserved(Rooms[K]):
     """A placement group each, which Ray reserves in one transaction."""
 
     def __init__(self, size: int, unit: str) -> None:
         self._size, self._unit = size, unit
-        self._groups: dict[K, Any] = {}
+        self._groups: dict[K, tuple[Any, Any]] = {}
 
     def seek(self, gang: K) -> Any:
-        bundles = [{"CPU": 1.0, self._unit: 1.0}] * self._size
-        self._groups[gang] = ray.util.placement_group(bundles, strategy="PACK")
-        return self._groups[gang].ready()
+        if gang not in self._groups:
+            group = ray.util.placement_group([{"CPU": 1.0, self._unit: 1.0}] * self._size, strategy="PACK")
+            self._groups[gang] = group, group.ready()
+        return self._groups[gang][1]
 
     def came(self, gang: K, call: Any) -> bool:
         return True
 
     def options(self, gang: K, rank: int) -> Mapping[str, Any]:
-        return reserving(self._unit, None) | in_bundle(self._groups[gang], rank)
+        return reserving(self._unit, None) | in_bundle(self._groups[gang][0], rank)
 
     def nodes(self, gang: K) -> Collection[str]:
-        return nodes_of(self._groups[gang])
+        return nodes_of(self._groups[gang][0])
 
     def wanted(self) -> str:
-        return free_places(self._size, self._unit)
-
-    def look(self) -> None:
-        pass
+        return places_in_words(self._size, self._unit)
 
     def done(self, gang: K) -> None:
         if gang in self._groups:
-            remove(self._groups.pop(gang))
-
-    def close(self) -> None:
-        pass
+            remove(self._groups.pop(gang)[0])
 
 
-class ByTurn(Generic[K]):
+class ByTurn(Rooms[K]):
     """The places of a turn of a run of this weight, among those that share the cluster."""
 
     def __init__(self, size: int, unit: str, weight: float) -> None:
@@ -100,7 +98,7 @@ class ByTurn(Generic[K]):
         return {place.node for place in self._turns.held(gang)}
 
     def wanted(self) -> str:
-        return free_places(self._size, self._unit)
+        return places_in_words(self._size, self._unit)
 
     def look(self) -> None:
         self._turns.look()
@@ -112,7 +110,7 @@ class ByTurn(Generic[K]):
         self._turns.close()
 
 
-def free_places(size: int, unit: str) -> str:
+def places_in_words(size: int, unit: str) -> str:
     return f"{size} free places: the Ray cluster has {ray.cluster_resources().get(unit, 0):.0f} in all"
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray as ray_package
-import ray.util.tpu as ray_tpu
 
 from mutant.search.watchdog import Watchdog
 from mutant.tasks.errors import UserError
 
 ray: Any = ray_package  # its own annotations are partly unknown to a strict type checker
-tpu: Any = ray_tpu
 
 STARTS = 3
 """How often Ray is started before one gives up: it allows its processes 30 seconds, which a busy machine may exceed."""
@@ -63,7 +61,7 @@ def _started(options: Mapping[str, Any]) -> Watchdog:
     )
 
 
-def ended(calls: Iterable[Any], *, timeout: float | None = 0.0, every: bool = False) -> list[Any]:
+def ended(calls: Iterable[Any], timeout: float | None = 0.0, *, every: bool = False) -> list[Any]:
     """The first of these calls that has ended, or `every` one that has, after at most `timeout` seconds."""
     asked = [*calls]
     return ray.wait(asked, num_returns=len(asked) if every else 1, timeout=timeout)[0] if asked else []

@@ -127,9 +127,11 @@ def write_event(connection: Connection, run: int | None, kind: str, data: Mappin
 
 
 @decoding()
-def load_events(connection: Connection, run: int | None = None) -> tuple[Event, ...]:
-    """Events, oldest first: of one run, or all."""
+def load_events(connection: Connection, run: int | None = None, kind: str | None = None) -> tuple[Event, ...]:
+    """Events, oldest first: of one run, or all; of one kind, or all."""
     query = select(EventRow.id, EventRow.run, EventRow.kind, EventRow.data, EventRow.at).order_by(EventRow.id)
     if run is not None:
         query = query.where(EventRow.run == run)
+    if kind is not None:
+        query = query.where(EventRow.kind == kind)
     return tuple(checked(Event(*row)) for row in connection.execute(query))

@@ -210,6 +210,10 @@ class Baseline:
         return hash((self.name, self.task))
 
 
+ENERGY = "energy measured"
+"""Kind of the event that tells what a machine drew while a `task` was evolved there, in `joules`."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a run or (run None) to the system, such as a change of settings on resume."""

@@ -366,10 +366,10 @@ class Store:
         with self.writing() as connection:
             facts.write_event(connection, run_id, kind, data)
 
-    def events(self, run_id: int | None = None) -> tuple[Event, ...]:
-        """Events of one run, or all, oldest first."""
+    def events(self, run_id: int | None = None, kind: str | None = None) -> tuple[Event, ...]:
+        """Events of one run, or all, oldest first; of one kind, or all."""
         with self.reading() as connection:
-            return facts.load_events(connection, run_id)
+            return facts.load_events(connection, run_id, kind)
 
     # Facts found later
 

@@ -9,7 +9,6 @@ import pytest
 from cli_calls import call, done, refused
 from growing import Saboteur, digits_file
 
-from mutant.search.bench.energy import Meter
 from mutant.search.bench.methods import ABLATIONS, method
 from mutant.search.bench.report import write_report
 from mutant.search.bench.running import MOST_CHILDREN, Cell, order, run_settings
@@ -207,28 +206,6 @@ def test_equal_results_give_equal_reports(tmp_path: Path) -> None:
     assert files[0] == files[1]
     with pytest.raises(UserError, match="nothing to report"):
         write_report([], {}, tmp_path)
-
-
-def test_energy_is_read_where_the_machine_tells_it(tmp_path: Path) -> None:
-    def write(zone: str, **values: int) -> None:
-        (tmp_path / zone).mkdir(exist_ok=True)
-        for name, value in values.items():
-            (tmp_path / zone / name).write_text(f"{value}\n", encoding="ascii")
-
-    assert Meter.read(tmp_path) is None
-    write("intel-rapl:0", energy_uj=900, max_energy_range_uj=1000)
-    write("intel-rapl:0:0", energy_uj=5, max_energy_range_uj=1000)  # part of the package
-    write("intel-rapl:1", energy_uj=10, max_energy_range_uj=1000)
-    before = Meter.read(tmp_path)
-    write("intel-rapl:0", energy_uj=100)  # it began again
-    write("intel-rapl:1", energy_uj=30)
-    after = Meter.read(tmp_path)
-    assert before is not None
-    assert after is not None
-    assert after.joules_since(before) == pytest.approx((200 + 20) / 1e6)
-    write("intel-rapl:1", energy_uj=0)
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("?", encoding="ascii")
-    assert Meter.read(tmp_path) is None
 
 
 def test_a_cell_is_kept_with_all_its_tasks_or_not_at_all(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Slices of TPUs on a real Ray cluster whose machines say that they have some: whole, in rank order, given back."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from tiny import stripes, world
 
 from mutant.outcome import Trained
 from mutant.search.ray_gangs import GangEvaluator
-from mutant.search.ray_slices import OnSlices, Shape, fitting, shapes
+from mutant.search.ray_slices import OnSlices, Shape, fitting, whole_slices
 from mutant.search.workers import Gangs, Terms
 from mutant.tasks.errors import UserError
 
@@ -30,6 +29,7 @@ def add_slice(cluster: Cluster, name: str, hosts: int = 2) -> list[str]:
             cluster.add(
                 cores=1,
                 resources={"TPU": 4, **first},
+                env_vars={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
                 labels={f"ray.io/tpu-{key}": value for key, value in labels.items()},
             )
         )
@@ -39,31 +39,34 @@ def add_slice(cluster: Cluster, name: str, hosts: int = 2) -> list[str]:
 @pytest.fixture(scope="module")
 def pod() -> Iterator[tuple[Cluster, dict[str, list[str]]]]:
     """Two slices, whose machines show JAX two devices each."""
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
-    try:
-        with cluster() as found:
-            yield found, {name: add_slice(found, name) for name in ("one", "other")}
-    finally:
-        del os.environ["XLA_FLAGS"]
+    with cluster() as found:
+        yield found, {name: add_slice(found, name) for name in ("one", "other")}
 
 
 @ray.remote
-class Where:
+class Member:
     def node(self) -> str:
         return ray.get_runtime_context().get_node_id()
 
+    def devices(self) -> int:
+        import jax
 
-def placed(rooms: OnSlices[str], gang: str) -> list[str]:
-    """The machines of a gang's members by rank, once it has its slice."""
+        return jax.local_device_count()
+
+
+def reserved(rooms: OnSlices[str], gang: str) -> None:
+    """Wait until a gang has its slice, as its evaluator does."""
     call: Any = rooms.seek(gang)
-    while True:
-        ray.get(call, timeout=60)
-        if rooms.came(gang, call):
-            break
+    while not (ray.wait([call], timeout=0.5)[0] and rooms.came(gang, call)):
+        rooms.look()
         call = rooms.seek(gang)
-    remote: Any = Where
+
+
+def asked(rooms: OnSlices[str], gang: str, what: str) -> list[Any]:
+    """What the members of a gang say, by rank."""
+    remote: Any = Member
     members = [remote.options(**rooms.options(gang, rank)).remote() for rank in range(V4.hosts)]
-    found: list[str] = ray.get([member.node.remote() for member in members], timeout=60)
+    found: list[Any] = ray.get([getattr(member, what).remote() for member in members], timeout=120)
     for member in members:
         ray.kill(member)
     return found
@@ -73,20 +76,39 @@ def test_gangs_get_a_whole_slice_each_by_rank_and_the_third_waits(pod: tuple[Clu
     machines, slices = pod
     ray.init(address=machines.address, log_to_driver=False)
     try:
-        assert shapes() == [V4]
-        rooms: OnSlices[str] = OnSlices(fitting(shapes(), 2))
-        first, second = placed(rooms, "a"), placed(rooms, "b")
+        assert whole_slices() == {"one": V4, "other": V4}
+        rooms: OnSlices[str] = OnSlices(fitting(whole_slices().values(), 2))
+        for gang in "ab":
+            reserved(rooms, gang)
+        first, second = asked(rooms, "a", "node"), asked(rooms, "b", "node")
         assert sorted([first, second]) == sorted(slices.values()), "whole, and rank by rank as the hosts count"
         assert {*rooms.nodes("a")} == {*first}
+        assert asked(rooms, "a", "devices") == [2, 2]
         waiting = rooms.seek("c")
         assert not ray.wait([waiting], timeout=2)[0]
-        rooms.done("a")
-        ray.get(waiting, timeout=60)
-        assert not rooms.came("c", waiting)
-        ray.get(rooms.seek("c"), timeout=60)
-        assert {*rooms.nodes("c")} == {*first}
-        for gang in ("b", "c"):
+        assert rooms.wanted() == "a free TPU slice v4-16 (2x2x2, 2 hosts): the Ray cluster has 2 whole ones in all"
+        rooms.done("b")
+        reserved(rooms, "c")
+        assert {*rooms.nodes("c")} == {*second}
+        for gang in "ac":
             rooms.done(gang)
+    finally:
+        ray.shutdown()
+
+
+def test_a_gang_leaves_a_slice_that_others_hold_for_one_that_is_free(pod: tuple[Cluster, dict[str, list[str]]]) -> None:
+    """Another run has a chip of the slice that comes first."""
+    machines, slices = pod
+    ray.init(address=machines.address, log_to_driver=False)
+    remote: Any = Member
+    try:
+        where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slices["one"][1], soft=False)
+        other = remote.options(num_cpus=0, resources={"TPU": 1}, scheduling_strategy=where).remote()
+        assert ray.get(other.node.remote()) == slices["one"][1]
+        rooms: OnSlices[str] = OnSlices(V4)
+        reserved(rooms, "a")
+        assert {*rooms.nodes("a")} == {*slices["other"]}
+        rooms.done("a")
     finally:
         ray.shutdown()
 
@@ -96,8 +118,13 @@ def test_a_gang_of_hosts_with_several_devices_trains_the_same_bytes_each_time(
 ) -> None:
     here = world(2)
     evaluator = GangEvaluator(None, Gangs(2), terms=Terms(pod[0].address))
+    free: list[float] = []
+
+    def begun(*_: object) -> None:
+        free.append(ray.available_resources().get("TPU", 0.0))
+
     try:
-        found = [dict(evaluator.train(works(here, [(), ()]), Shelf(here, stripes()))) for _ in range(2)]
+        found = [dict(evaluator.train(works(here, [(), ()]), Shelf(here, stripes()), begun)) for _ in range(2)]
     finally:
         evaluator.close()
     first, second = (
@@ -105,14 +132,29 @@ def test_a_gang_of_hosts_with_several_devices_trains_the_same_bytes_each_time(
     )
     assert first == second
     assert {*first} == {0, 1}
+    assert max(free) <= 8, "of 16 chips a gang has eight before it begins"
 
 
 def test_a_gang_that_is_no_slice_is_told_what_there_is(pod: tuple[Cluster, dict[str, list[str]]]) -> None:
-    with pytest.raises(UserError, match=r"none here has 3 hosts: the cluster has v4-16 \(2x2x2, 2 hosts\)") as told:
+    with pytest.raises(UserError, match=r"none here has 3: the cluster has v4-16 \(2x2x2, 2 hosts\)") as told:
         GangEvaluator(None, Gangs(3), terms=Terms(pod[0].address))
-    ray.shutdown()
     assert told.value.hint is not None
     assert told.value.hint.endswith("mutant abandon, then --gang 2")
     with pytest.raises(UserError, match="a gang on TPUs takes a whole slice"):
         GangEvaluator(None, Gangs(2), terms=Terms(pod[0].address, share=1.0))
-    ray.shutdown()
+    assert not ray.is_initialized()
+
+
+def test_a_slice_that_lost_a_host_is_none(pod: tuple[Cluster, dict[str, list[str]]]) -> None:
+    """The last test here, since the host does not come back."""
+    machines, slices = pod
+    ray.init(address=machines.address, log_to_driver=False)
+    try:
+        rooms: OnSlices[str] = OnSlices(V4)
+        machines.kill(slices["one"][1])
+        reserved(rooms, "a")
+        assert {*rooms.nodes("a")} == {*slices["other"]}
+        assert whole_slices() == {"other": V4}
+        rooms.done("a")
+    finally:
+        ray.shutdown()

@@ -9,10 +9,10 @@ import numpy as np
 
 from mutant.pool import accounted_parameters
 from mutant.position import derive
-from mutant.search.bench.energy import Meter
 from mutant.search.bench.logistic import logistic_results
 from mutant.search.bench.methods import LOGISTIC, Method
 from mutant.search.config import Settings
+from mutant.search.energy import Meter
 from mutant.search.growth import Engine
 from mutant.search.progress import Listener, silent
 from mutant.search.suites.suite import Suite

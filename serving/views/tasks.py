@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mutant.path import Path
 from mutant.pool import Pool, accounted_parameters, shared_share
 from mutant.serving.views.colours import Badge, badges
+from mutant.storage.records import ENERGY
 from mutant.storage.store import Store
 from mutant.tasks.task import Task
 
@@ -66,11 +67,12 @@ class TasksView:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured, by task: tests of the paths that answer, head-only baselines, seconds of training."""
+    """What was measured, by task: tests of paths that answer, head-only baselines, seconds and joules of training."""
 
     tests: Mapping[str, float]
     head_only: Mapping[str, float | None]
     seconds: Mapping[str, float]
+    joules: Mapping[str, float]
 
 
 def tasks_view(store: Store) -> TasksView:
@@ -80,6 +82,7 @@ def tasks_view(store: Store) -> TasksView:
         tested(store, pool),
         {b.task: b.test_accuracy for b in store.baselines() if b.name == HEAD_ONLY},
         store.training_seconds(),
+        _energy(store),
     )
     best = {path.task: path for path in pool.paths}
     views = [_task(task, best.get(task.name), pool, marks[task.name], measured) for task in active]
@@ -90,6 +93,14 @@ def tested(store: Store, pool: Pool) -> Mapping[str, float]:
     """The test accuracy of each task's best path, where it was measured."""
     best = {path.id for path in pool.paths}
     return {e.task: e.accuracy for e in store.evaluations() if e.split == TEST and e.path in best}
+
+
+def _energy(store: Store) -> Mapping[str, float]:
+    """Joules that machines drew while each task was evolved there, where that was measured."""
+    found: dict[str, float] = {}
+    for event in store.events(kind=ENERGY):
+        found[event.data["task"]] = found.get(event.data["task"], 0.0) + event.data["joules"]
+    return found
 
 
 def _system(store: Store, pool: Pool) -> SystemView:
@@ -120,7 +131,7 @@ def _task(task: Task, path: Path | None, pool: Pool, badge: Badge, measured: _Me
         flops=path.flops if path else None,
         depth=path.depth if path else None,
         seconds=measured.seconds.get(task.name, 0.0),
-        energy_joules=None,
+        energy_joules=measured.joules.get(task.name),
         path=path.id if path else None,
         version=path.version if path else None,
     )
