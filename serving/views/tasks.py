@@ -17,7 +17,7 @@ TEST = "test"
 class SystemView:
     """The system: what it was grown from, and the size of all that answers.
 
-    `parameters` counts every component once, `parameters_used` those alone that some task answers with (a path may leave
+    `parameters` counts every component once, `parameters_used` only those that some task answers with (a path may leave
     parts of the root out), `parameters_apart` what as many separate models would have. `image_size` in pixels.
     """
 
