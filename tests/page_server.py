@@ -1,7 +1,5 @@
-"""The page without the engine behind it, for systems that are made by hand; and a browser to look at it."""
+"""The page without the engine behind it, for systems that are made by hand."""
 
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +8,6 @@ from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -22,10 +19,6 @@ from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
-OPTIONS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 READ, ADMIN = "read-key", "admin-key"
 KEYS = {READ: "read", ADMIN: "admin"}
 
@@ -91,25 +84,3 @@ def serving_page(database: FilePath | str, keys: Mapping[str, str] = {}) -> Iter
         finally:
             server.should_exit = True
             thread.join(30)
-
-
-def chromium() -> str:
-    """The browser of $MUTANT_CHROMIUM or on the PATH; skips the test where there is none."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("MUTANT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("needs a Chromium on the PATH, or its path in $MUTANT_CHROMIUM")
-    return found
-
-
-@contextmanager
-def browsing() -> Iterator[Any]:
-    """A headless Chromium; skips the test where Playwright or a browser is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    program = chromium()
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=list(OPTIONS))
-        try:
-            yield browser
-        finally:
-            browser.close()

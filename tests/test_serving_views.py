@@ -67,7 +67,9 @@ def test_tasks_tell_what_each_reached_and_costs(store: Store) -> None:
     assert birds.classes == ["birds 0", "birds 1", "birds 2"]
     assert birds.energy_joules is None
     assert view.tasks[1].test_accuracy is None
-    assert view.system.parameters < view.system.parameters_apart
+    used = {part.digest: part.n_parameters for path in pool.paths for part in path.parts}
+    assert view.system.parameters_used == sum(used.values())
+    assert view.system.parameters_used <= view.system.parameters < view.system.parameters_apart
 
 
 def test_the_model_has_every_part_of_every_path_once(store: Store) -> None:

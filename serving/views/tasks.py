@@ -18,14 +18,15 @@ TEST = "test"
 class SystemView:
     """The system: what it was grown from, and the size of all that answers.
 
-    `parameters` counts every component once, `parameters_apart` what as many separate models would have. `image_size`
-    in pixels.
+    `parameters` counts every component once, `parameters_used` only those that some task answers with (a path may leave
+    parts of the root out), `parameters_apart` what as many separate models would have. `image_size` in pixels.
     """
 
     root: str
     family: str
     image_size: int
     parameters: int
+    parameters_used: int
     parameters_apart: int
     depth: int
 
@@ -105,12 +106,14 @@ def _energy(store: Store) -> Mapping[str, float]:
 
 def _system(store: Store, pool: Pool) -> SystemView:
     info = store.info
-    sizes = {part.digest: part.n_parameters for path in (pool.root, *pool.paths) for part in path.parts}
+    used = {part.digest: part.n_parameters for path in pool.paths for part in path.parts}
+    sizes = used | {part.digest: part.n_parameters for part in pool.root.parts}
     return SystemView(
         root=info.root,
         family=info.family,
         image_size=info.image_size,
         parameters=sum(sizes.values()),
+        parameters_used=sum(used.values()),
         parameters_apart=sum(path.n_parameters for path in pool.paths),
         depth=pool.root.depth,
     )

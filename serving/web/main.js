@@ -42,22 +42,23 @@ function tell(text) {
   setTimeout(() => $("news").textContent === text && ($("news").textContent = ""), 6000);
 }
 
-function announce(before, now) {
+/** What is new among the tasks, in words. */
+function fresh(before, now) {
   const names = new Map(before.tasks.map((task) => [task.task, task]));
-  const fresh = now.tasks.filter((task) => task.path !== null && !names.get(task.task)?.path).map((task) => task.task);
+  const first = now.tasks.filter((task) => task.path !== null && !names.get(task.task)?.path).map((task) => task.task);
   const better = now.tasks.filter((task) => names.get(task.task)?.path && names.get(task.task).path !== task.path).map((task) => task.task);
   const gone = before.tasks.filter((task) => !now.tasks.some((one) => one.task === task.task)).map((task) => task.task);
   const told = [];
-  if (fresh.length) told.push(`${listed(fresh, 3)} ${fresh.length === 1 ? "answers" : "answer"} now`);
+  if (first.length) told.push(`${listed(first, 3)} ${first.length === 1 ? "answers" : "answer"} now`);
   if (better.length) told.push(`${listed(better, 3)} evolved`);
   if (gone.length) told.push(`${listed(gone, 3)} removed`);
-  if (told.length) tell(`${told.join("; ")}.`);
+  return told;
 }
 
 function showSystem({ system, tasks }) {
   const learnt = tasks.filter((task) => task.path !== null).length;
   $("system").textContent = learnt
-    ? `One image in, ${learnt === 1 ? "its task’s answer" : `${learnt} answers`} out: ${plural(learnt, "task")} in one model of ${count(system.parameters)} parameters, grown from ${system.root}.`
+    ? `One image in, ${learnt === 1 ? "its task’s answer" : `${learnt} answers`} out: ${plural(learnt, "task")} in one model of ${count(system.parameters_used)} parameters, grown from ${system.root}.`
     : `The root ${system.root} waits for its first task.`;
   $("foot").textContent = `Grown from ${system.root}: ${plural(system.depth, "block")}, images of ${system.image_size} pixels.`;
 }
@@ -66,9 +67,10 @@ function showSystem({ system, tasks }) {
 async function refresh() {
   const found = { runs: await changed("/api/runs"), tasks: null, model: null, samples: null };
   if (found.runs === null) return;
+  const news = [];
   [found.tasks, found.model, found.samples] = await Promise.all(["/api/tasks", "/api/model", "/api/samples"].map(changed));
   if (found.tasks) {
-    if (known) announce(known, found.tasks);
+    if (known) news.push(...fresh(known, found.tasks));
     known = found.tasks;
     showSystem(known);
     showTasks(known, visitor.scope() === "admin" ? admin : null);
@@ -80,7 +82,9 @@ async function refresh() {
   }
   if (found.samples) ask.samples(found.samples.samples);
   await runs.runs(found.runs, found.model !== null);
+  if (open !== null && open !== found.runs.open) news.unshift(`Run ${open} has ended`);
   open = found.runs.open;
+  if (news.length) tell(`${news.join("; ")}.`);
 }
 
 async function look() {

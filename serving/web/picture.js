@@ -215,6 +215,7 @@ export function picturing(choose) {
     const labels = card.clientWidth < 560 ? LABELS.narrow : LABELS.wide;
     plan = layout(model, card.clientWidth - labels - EDGE);
     const many = plan.routes.length > 0;
+    const unused = many && model.rows.some((row) => !row.boxes.length) ? " Rows without a box are parts of the root that no task uses." : "";
     const headRoom = many ? 86 : 0;
     const left = names(model, plan, headRoom);
     left.style.width = `${labels}px`;
@@ -222,7 +223,8 @@ export function picturing(choose) {
     svg.append(...plan.boxes.map((box) => drawBox(box, usersOf(box))), ...plan.routes.map(drawRoute));
     const heads = many && h("div", { class: "heads", role: "group", "aria-label": "Paths of the tasks" }, plan.routes.map((route) => drawHead(route, plan)));
     const scroll = h("div", { class: "scroll" }, left, h("div", { class: "field" }, heads, svg));
-    replace(card, scroll, legend(model), h("p", { class: "hint" }, many ? "Hover or focus a task to light its path; choose a component to see whose it is. Arrow keys move." : "The pretrained root, before any task."));
+    replace(card, scroll, legend(model), h("p", { class: "hint" }, many ? `Hover or focus a task to light its path; choose a component to see whose it is. Arrow keys move.${unused}` : "The pretrained root, before any task."));
+    scroll.style.scrollPaddingLeft = `${labels}px`; // what comes into view does not end up under the names
     scroll.scrollLeft = scrolled;
     stop(card.querySelector(kept ? `[data-key="${CSS.escape(kept)}"]` : ".heads button, .box") ?? card.querySelector(".heads button, .box"));
     mark();

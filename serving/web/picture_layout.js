@@ -6,7 +6,7 @@ const THIN = 15;
 const ADAPTER_SHARE = 0.56;
 const BRIDGE = 4;
 
-export const LABELS = { wide: 182, narrow: 84 };
+export const LABELS = { wide: 182, narrow: 92 };
 
 /** Width of a column for `columns` of them in `room` pixels. */
 export function columnWidth(columns, room) {

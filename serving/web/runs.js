@@ -69,14 +69,28 @@ function cells(segment, most) {
   );
 }
 
+/** What cells mean, as far as this run has such. */
+function legend(run) {
+  const children = every(run);
+  const has = (test) => children.some(test);
+  const entries = [["", "a child; the stronger, the better"]];
+  if (has((child) => child.won)) entries.push(["won", "the winner, by quality and size"]);
+  if (has((child) => child.state === "FAILED")) entries.push(["FAILED", "failed"]);
+  if (has((child) => child.state === "RUNNING")) entries.push(["RUNNING", "in training"]);
+  if (run.state === "open") entries.push(["later", "still to come"]);
+  return h("p", { class: "legend cells-legend", "aria-hidden": "true" }, entries.map(([kind, text]) => h("span", {}, h("i", { class: `cell ${kind || "DONE"}` }), text)));
+}
+
+/** How far a segment is, and the quality of its winner; until there is one, the best quality so far. */
 function told(segment, most) {
   const children = segment.generations.flatMap((generation) => generation.children);
   const done = children.filter((child) => child.state === "DONE" || child.state === "FAILED");
   const failed = children.filter((child) => child.state === "FAILED").length;
-  const best = Math.max(-1, ...children.map((child) => child.quality ?? -1));
+  const winner = children.find((child) => child.won);
+  const best = winner ? winner.quality : Math.max(-1, ...children.map((child) => child.quality ?? -1));
   const parts = [`${done.length} of ${Math.max(most ?? 0, children.length)}`];
   if (failed) parts.push(`${failed} failed`);
-  if (segment.state === "finished" && segment.visit > 0 && !children.some((child) => child.won)) parts.push("the earlier path stays");
+  if (segment.state === "finished" && segment.visit > 0 && !winner) parts.push("the earlier path stays");
   return h("span", { class: "told" }, best >= 0 && h("b", {}, percent(best)), best >= 0 && " · ", parts.join(" · "));
 }
 
@@ -133,6 +147,7 @@ export function showingRuns(load, failed) {
       place,
       head(),
       h("ol", { class: "card segments", "aria-label": "Segments; choosing one shows its task alone" }, run.segments.map(row)),
+      legend(run),
       h("div", { class: "charts" }, drawn.length ? drawn.map((chart) => chart.element) : waiting),
       childrenTable(every(run), open),
     );

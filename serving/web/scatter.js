@@ -6,10 +6,30 @@ import { scaleOf } from "./scales.js";
 const MARGIN = { left: 44, right: 12, top: 10, bottom: 24 };
 const REACH = 34;
 
-const crown = (point, x, y) => {
-  const width = String(point.number).length > 1 ? 22 : 17;
+const CROWN = 17;
+const ASIDE = 60;
+const crownWidth = (point) => (String(point.number).length > 1 ? 22 : CROWN);
+
+/** Move winners' badges a little to the right where one would cover another; their dots stay where they belong. */
+function apart(winners, right) {
+  const standing = [];
+  for (const winner of [...winners].sort((a, b) => a.x - b.x || a.y - b.y)) {
+    const beside = (other) => (crownWidth(other.point) + crownWidth(winner.point)) / 2 + 1;
+    let x = winner.x;
+    for (const other of standing) {
+      if (Math.abs(other.y - winner.y) < CROWN && Math.abs(other.x - x) < beside(other)) x = other.x + beside(other);
+    }
+    winner.aside = x !== winner.x && x - winner.x <= ASIDE && x + CROWN / 2 <= right ? winner.x : null;
+    if (winner.aside !== null) winner.x = x;
+    standing.push(winner);
+    standing.sort((a, b) => a.x - b.x);
+  }
+}
+
+const crown = ({ point, x, y }) => {
+  const width = crownWidth(point);
   const text = s("text", { x, y: y + 3.8 }, String(point.number));
-  return s("g", { class: "crown" }, s("rect", { x: x - width / 2, y: y - 8.5, width, height: 17, rx: 5.5 }), text);
+  return s("g", { class: "crown" }, s("rect", { x: x - width / 2, y: y - 8.5, width, height: CROWN, rx: 5.5 }), text);
 };
 
 function axes(x, y, size, write) {
@@ -60,13 +80,15 @@ export function scatter({ title, note, points, write, whole = false, line = fals
     const shift = whole ? spread(points, x) : () => 0;
     const place = (point) => x.at(point.x) + shift(point);
     placed = points.map((point) => ({ point, x: place(point), y: y.at(point.quality) }));
-    const mark = ({ point, x: cx, y: cy }) => {
-      const node = point.won ? crown(point, cx, cy) : s("circle", { class: "dot", cx, cy, r: 4.2 });
+    apart(placed.filter(({ point }) => point.won), size.width);
+    const inColour = (node, point) => {
       node.dataset.task = point.task;
       return tone(node, point.colour);
     };
+    const dot = ({ point, x, y, aside }) => inColour(s("circle", { class: "dot", cx: aside ?? x, cy: y, r: 4.2 }), point);
     const svg = s("svg", { "aria-hidden": "true" }, axes(x, y, size, write), line ? bests(points, place, y) : []);
-    svg.append(...placed.filter(({ point }) => !point.won).map(mark), ...placed.filter(({ point }) => point.won).map(mark));
+    const winners = placed.filter(({ point }) => point.won);
+    svg.append(...placed.filter((one) => !one.point.won || one.aside !== null).map(dot), ...winners.map((one) => inColour(crown(one), one.point)));
     plot.classList.toggle("many", new Set(points.map((point) => point.task)).size > 6 && !plot.dataset.only);
     plot.replaceChildren(svg, said);
     away();
