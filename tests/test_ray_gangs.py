@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from growing import SMALL, digits_file, go_on, grown, meaning, small_store, small_tasks
 from shelves import trained_at_once
 
 from mutant.search.config import Settings, settings_from
@@ -104,3 +106,33 @@ def test_bad_gangs_are_told_before_a_run_begins(tasks: Mapping[str, LoadedTask],
             check_gangs(store, tuple(tasks), GANG, Engine(workers="2", pipeline=True))
     with pytest.raises(UserError, match="out of range"):
         settings_from({"gang": 0}, where="a test")
+
+
+ADD = """
+import sys
+from mutant.cli.main import main
+sys.argv = ["mutant", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+assert "jax" not in sys.modules and "jaxlib" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("gang", [pytest.param("1", id="alone"), pytest.param("2", marks=pytest.mark.lengthy)])
+def test_a_controller_on_ray_needs_no_jax_of_its_own(gang: str, tmp_path: Path) -> None:
+    """The command as users run it: a task added, its path tested and its golden outputs kept."""
+    with small_store(tmp_path / "m.db"):
+        pass
+    words = ["add", f"arrays:{digits_file(tmp_path, (0, 1, 2))}", "--db", str(tmp_path / "m.db"), "--children", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", ADD, *words, "--workers", "2", "--gang", gang],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
