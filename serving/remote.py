@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mutant import __version__
+from mutant.serving.access import peer_address
 from mutant.serving.asking import Asker
 from mutant.serving.inference import EXTENSIONS, OUTPUTS, indexed, infer
 from mutant.serving.notes import GONE, Note, log, note, request_id
@@ -87,7 +88,7 @@ def _answering(grpc: Any, asker: Asker, name: str, method: Method) -> Any:
         try:
             await context.send_initial_metadata((("x-request-id", call.request_id),))
             if name not in _PUBLIC:
-                call.key = asker.service.gate.enter(headers, context.peer().rpartition(":")[0])
+                call.key = asker.service.gate.enter(headers, peer_address(context.peer()))
             answered = await method(request, call)
             status = 200
             return answered

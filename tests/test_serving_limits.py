@@ -162,7 +162,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(database: FilePath) -> None
     with running(database, ServeSettings(body_seconds=0.3)) as here:
         host, _, port = here.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc")
             answer = connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 408"), answer
             while answer:  # and the connection is closed
@@ -171,7 +171,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(database: FilePath) -> None
 
 def test_headers_are_bounded(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
-    head = b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Long: "
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-Long: "
     for length, status in ((60_000, b"200"), (66_000, b"431")):
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(head + b"a" * length + b"\r\n\r\n")
@@ -183,7 +183,7 @@ def test_headers_without_an_end_are_not_gathered(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
     sent = 0
     with socket.create_connection((host, int(port)), timeout=20) as connection, suppress(OSError):
-        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
         while sent < 150 * 2**20:
             connection.sendall(b"a" * 65536)
             sent += 65536
@@ -192,7 +192,7 @@ def test_headers_without_an_end_are_not_gathered(server: Running) -> None:
 
 def test_trailers_are_bounded_and_small_chunks_are_not(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(head + b"".join(b"1\r\n%c\r\n" % byte for byte in bytes(100_000)) + b"0\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 422")
