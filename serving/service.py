@@ -14,7 +14,6 @@ from mutant.serving.batching import Batcher
 from mutant.serving.metrics import Metrics
 from mutant.serving.programs import Programs
 from mutant.serving.refusals import not_ready
-from mutant.serving.served import Served
 from mutant.serving.settings import ServeSettings
 from mutant.serving.snapshot import Loader, Snapshot
 from mutant.storage import keys
@@ -64,10 +63,6 @@ class Service:
         if self._snapshot is None:
             raise not_ready(self._failed or "The models are being loaded.")
         return self._snapshot
-
-    def version(self, task: str, version: str) -> Served:
-        """One version of a task's model; raises Refused. It can take seconds when an old one is asked."""
-        return self.loader.version(self.snapshot, task, version)
 
     def look(self) -> None:
         """Bring the keys and models up to what the database says now; what cannot be read stays as it was."""
