@@ -40,7 +40,7 @@ class Front:
         began = time.perf_counter()
         headers = Headers(scope=scope)
         id_ = request_id(headers.get("x-request-id"))
-        scope["state"] = {"request_id": id_, "key": None, "tasks": ()}
+        scope["state"] = {"request_id": id_, "began": began, "key": None, "tasks": ()}
         sent = _Sent(send, id_)
         try:
             await self._admitted(scope, headers, receive, sent)

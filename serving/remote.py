@@ -181,7 +181,7 @@ def _methods(messages: Any, asker: Asker) -> dict[str, Method]:
         asked, given = await asker.parsing(request.ByteSize(), _read, request, service.settings.most_images)
         if seconds is not None:
             asked.parameters.setdefault("timeout", max(1.0, 1e6 * seconds))
-        found = await infer(asker, path, asked, given, asyncio.get_running_loop().create_future())
+        found = await infer(asker, path, asked, given, asyncio.get_running_loop().create_future)
         response = messages.ModelInferResponse(model_name=request.model_name, model_version=path.version, id=request.id)
         for tensor, _ in found:
             described, raw = tensor.as_binary()

@@ -80,6 +80,33 @@ def test_only_one_large_image_is_in_memory(database: FilePath) -> None:
     assert peak < 2.5 * 6000 * 6000 * 3  # NumPy's array of one, and Python's copy while it is made
 
 
+def test_the_time_that_is_told_is_all_that_it_took(server: Running) -> None:
+    began = time.monotonic()
+    found = server.client.post("/predict", content=BIG)
+    took = 1000 * (time.monotonic() - began)
+    timing = found.json()["timing"]
+    assert timing["queue_ms"] + timing["compute_ms"] + 1 < timing["total_ms"] < took  # decoding takes longer
+
+
+def test_the_pages_reads_have_a_deadline_and_a_queue_of_their_own(
+    database: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr("mutant.serving.asking._MOST_READS", 4)
+    monkeypatch.setattr("mutant.serving.pages.tasks_view", lambda store: go.wait(20))
+    with running(database, ServeSettings(deadline=2)) as here:
+        asked = [in_thread(lambda: httpx.get(f"{here.url}/api/tasks", timeout=60)) for _ in range(8)]
+        try:
+            assert here.client.get("/v2/models/low").status_code == 200
+            for thread, _ in asked:
+                thread.join()
+            statuses = sorted(found[0].status_code for _, found in asked)
+            assert statuses == [429] * 4 + [504] * 4
+        finally:
+            go.set()
+        eventually(lambda: here.client.get("/api/model").status_code == 200)
+
+
 def test_the_pixels_of_a_request_are_bounded(server: Running) -> None:
     found = infer(server, strings([BIG] * 8))
     assert (found.status_code, "288,000,000 pixels" in found.text) == (413, True), found.text
