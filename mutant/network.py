@@ -47,6 +47,12 @@ def program(spec: Spec) -> Callable[[Mapping[str, jax.Array], Any], jax.Array]:
     return xla.jit(run, compiler_options=dict(backend.inference_options()))
 
 
+def forget_programs(spec: Spec) -> None:
+    """Let go of the compiled programs of one kind of component; it is compiled again when it is called again."""
+    compiled: Any = program(spec)
+    compiled.clear_cache()
+
+
 @lru_cache(maxsize=4096)
 def steady(spec: Spec, inputs: Signature, batch: int) -> int:
     """How many rows of a batch, from the first, are computed alike: the same row gives the same bits in each of them.

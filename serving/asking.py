@@ -20,6 +20,7 @@ from mutant.serving.service import Service
 T = TypeVar("T")
 _MOST_READS = 64
 _MOST_CHANGES = 16
+_MOST_LOADS = 16
 _SMALL_BODY = 2**15
 """Bytes of a body that is parsed at once, in a millisecond or two."""
 
@@ -40,7 +41,8 @@ class Question:
 class Asker:
     """Puts questions to the service; its threads do other things than the event loop.
 
-    Decoding, parsing, reading the database and changing it have threads of their own: none waits for another kind.
+    Decoding, parsing, reading the database, for models or for the page, bringing older versions onto the device, and
+    changing the database have threads of their own: none waits for another kind.
     """
 
     def __init__(self, service: Service) -> None:
@@ -50,10 +52,13 @@ class Asker:
         self._decoder = Decoder(limits)
         self._parser = Lane("parser", 1, _MOST_READS)
         self._reader = Lane("reader", 2, _MOST_READS)
+        self._viewer = Lane("viewer", 2, _MOST_READS)
+        self._loader = Lane("loader", 1, _MOST_LOADS)
         self._changer = Lane("changer", 1, _MOST_CHANGES)
 
     def close(self) -> None:
-        for one in (self._decoder, self._parser, self._reader, self._changer):
+        lanes = (self._parser, self._reader, self._viewer, self._loader, self._changer)
+        for one in (self._decoder, *lanes):
             one.close()
 
     def seconds(self, milliseconds: float | None) -> float:
@@ -62,14 +67,27 @@ class Asker:
         return most if milliseconds is None else min(most, milliseconds / 1000)
 
     async def version(self, task: str, version: str | None) -> Served:
-        """A task's model, or one version of it; raises Refused."""
+        """A task's model, or one version of it; raises Refused.
+
+        The database is asked for another version than the best only, and who asks for one that is on the device waits
+        for none that is loaded or compiled.
+        """
+        snapshot, loader = self.service.snapshot, self.service.loader
         if version is None:
-            return self.service.snapshot.task(task)
-        return await self.reading(self.service.version, task, version)
+            return snapshot.task(task)
+        current = snapshot.current(task, version)
+        if current is not None:
+            return current
+        found = await self.reading(loader.find, snapshot, task, version)
+        return found if isinstance(found, Served) else await self._within_deadline(self._loader, loader.load, found)
 
     async def reading(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call what reads the database; raises Refused (429, 504)."""
         return await self._within_deadline(self._reader, call, *arguments)
+
+    async def viewing(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call what reads the database for the page, which can take longer; raises Refused (429, 504)."""
+        return await self._within_deadline(self._viewer, call, *arguments)
 
     async def parsing(self, n_bytes: int, call: Callable[..., T], *arguments: Any) -> T:
         """Call what parses a body of `n_bytes`, off the event loop when it is large; raises Refused (429, 504)."""

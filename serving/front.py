@@ -40,7 +40,7 @@ class Front:
         began = time.perf_counter()
         headers = Headers(scope=scope)
         id_ = request_id(headers.get("x-request-id"))
-        scope["state"] = {"request_id": id_, "key": None, "tasks": ()}
+        scope["state"] = {"request_id": id_, "began": began, "key": None, "tasks": ()}
         sent = _Sent(send, id_)
         try:
             await self._admitted(scope, headers, receive, sent)
@@ -55,6 +55,7 @@ class Front:
             self._note(scope, sent.status or GONE, time.perf_counter() - began)
 
     async def _admitted(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        self._service.gate.check_hosts(headers.getlist("host"))
         if not _PUBLIC.fullmatch(scope["path"]):
             address = (scope.get("client") or ("", 0))[0]
             scope["state"]["key"] = self._service.gate.enter(headers, address)

@@ -1,7 +1,7 @@
 """One inference of the Open Inference Protocol v2, however it came: a request's tensors in, an answer's out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,27 @@ def indexed(snapshot: Snapshot) -> list[tuple[str, str, str, str]]:
     """Name, version, state and reason of every task, for the repository's index."""
     rows = [(name, one.version, "READY", "") for name, one in snapshot.served.items()]
     rows += [(name, "", "UNAVAILABLE", "no finished path yet") for name in snapshot.unlearnt]
-    return rows + [(name, "", "UNAVAILABLE", "its weights are damaged") for name in snapshot.damaged]
+    why = "its weights are damaged, or do not give its golden outputs"
+    return rows + [(name, "", "UNAVAILABLE", why) for name in snapshot.damaged]
 
 
 async def infer(
-    asker: Asker, path: Served, asked: InferRequest, given: Sequence[bytes | Pixels], gone: "asyncio.Future[None]"
+    asker: Asker,
+    path: Served,
+    asked: InferRequest,
+    given: Sequence[bytes | Pixels],
+    watch: "Callable[[], asyncio.Future[None]]",
 ) -> list[tuple[Tensor, bool]]:
     """The outputs that were asked for, of the images `given`, each with whether it goes as binary data.
 
-    Raises Refused.
+    `watch` gives what is done when the client has gone; it is called once there is something to wait for. Raises
+    Refused.
     """
     wanted = _outputs(asked.outputs)
     default = flag(asked.parameters, "binary_data_output", False)
     as_binary = [flag(one.parameters, "binary_data", default) for one in wanted]
     question = Question([path], given, asker.seconds(_timeout(asked)))
-    answer = await asker.ask(question, gone)
+    answer = await asker.ask(question, watch())
     asker.service.metrics.predictions.labels(path.task.name).inc(len(question.images))
     tensors = _tensors(path, answer.logits[path.version])
     return [(tensors[one.name], binary) for one, binary in zip(wanted, as_binary, strict=True)]

@@ -1,9 +1,11 @@
 """The routes of the page: its files, and what it shows as JSON. They only read."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import TypeAdapter
 
 from mutant.serving.assets import HEADERS, INDEX, Asset, assets
 from mutant.serving.views.component import ComponentView, component_view
@@ -18,12 +20,6 @@ from mutant.tasks.errors import unknown
 T = TypeVar("T")
 router = APIRouter(tags=["page"])
 
-
-def _store(request: Request) -> Store:
-    return request.app.state.service.store
-
-
-Known = Annotated[Store, Depends(_store)]
 Seen = Annotated[str | None, Header(alias="If-None-Match", description="The ETag of an earlier answer.")]
 Digest = Annotated[
     str, Path(pattern="^[0-9a-f]{1,64}$", description="A component's digest, or a beginning that is unique.")
@@ -55,13 +51,25 @@ def _not_modified(headers: dict[str, str]) -> Response:
     return Response(status_code=304, headers=headers)
 
 
-def _live(tag: str, seen: str | None, response: Response, make: Callable[[], T]) -> T | Response:
+async def _read(request: Request, call: Callable[[Store], T]) -> T:
+    """What `call` reads of the database, in a thread of the page's; raises Refused (429, 504)."""
+    return await request.app.state.asker.viewing(call, request.app.state.service.store)
+
+
+@cache
+def _adapter(view: type) -> TypeAdapter[Any]:
+    return TypeAdapter(view)
+
+
+def _as_json(view: object, headers: dict[str, str] | None = None) -> Response:
+    """A view as it is sent: written where it was read, because one of a long run is large."""
+    return Response(_adapter(type(view)).dump_json(view), media_type="application/json", headers=headers)
+
+
+def _live(tag: str, seen: str | None, make: Callable[[], object]) -> Response:
     """What `make` gives, or that it is still what the client has; the page holds it, and no cache of the browser's."""
     headers = {"ETag": _tag(tag), "Cache-Control": "private, no-store"}
-    if _unchanged(seen, headers["ETag"]):
-        return _not_modified(headers)
-    response.headers.update(headers)
-    return make()
+    return _not_modified(headers) if _unchanged(seen, headers["ETag"]) else _as_json(make(), headers)
 
 
 def _file(asset: Asset, seen: str | None) -> Response:
@@ -91,52 +99,58 @@ def asset(name: Annotated[str, Path(max_length=64)], seen: Seen = None) -> Respo
 
 
 @router.get("/api/tasks", response_model=TasksView, responses=UNCHANGED)
-def tasks(store: Known, response: Response, seen: Seen = None) -> TasksView | Response:
+async def tasks(request: Request, seen: Seen = None) -> Response:
     """The system and its tasks: classes, accuracies, parameters, energy."""
-    return _live(pulse(store).all, seen, response, lambda: tasks_view(store))
+    return await _read(request, lambda store: _live(pulse(store).all, seen, lambda: tasks_view(store)))
 
 
 @router.get("/api/model", response_model=ModelView, responses=UNCHANGED)
-def model(store: Known, response: Response, seen: Seen = None) -> ModelView | Response:
+async def model(request: Request, seen: Seen = None) -> Response:
     """The picture of the model: components on rows by depth, and each task's path through them."""
-    return _live(pulse(store).learnt, seen, response, lambda: model_view(store))
+    return await _read(request, lambda store: _live(pulse(store).learnt, seen, lambda: model_view(store)))
 
 
 @router.get("/api/components/{digest}", response_model=ComponentView)
-def component(store: Known, digest: Digest) -> ComponentView:
+async def component(request: Request, digest: Digest) -> Response:
     """Who made a component and from what, and which tasks need it."""
-    return component_view(store, digest)
+    return await _read(request, lambda store: _as_json(component_view(store, digest)))
 
 
 @router.get("/api/runs", response_model=RunsView, responses=UNCHANGED)
-def runs(store: Known, response: Response, seen: Seen = None) -> RunsView | Response:
+async def runs(request: Request, seen: Seen = None) -> Response:
     """All runs with their segments, counted."""
-    return _live(pulse(store).all, seen, response, lambda: runs_view(store))
+    return await _read(request, lambda store: _live(pulse(store).all, seen, lambda: runs_view(store)))
 
 
 @router.get("/api/runs/{run}", response_model=RunView, responses=UNCHANGED)
-def run(
-    store: Known, run: RunId, response: Response, segment: SegmentIndex = None, seen: Seen = None
-) -> RunView | Response:
+async def run(request: Request, run: RunId, segment: SegmentIndex = None, seen: Seen = None) -> Response:
     """One run, generation by generation, with every child: quality, size, compute, or why it failed."""
-    found = find_run(store, run)
-    segments = find_segments(found, segment)
-    return _live(pulse(store).all, seen, response, lambda: run_view(store, found, segments))
+
+    def read(store: Store) -> Response:
+        found = find_run(store, run)
+        segments = find_segments(found, segment)
+        return _live(pulse(store).all, seen, lambda: run_view(store, found, segments))
+
+    return await _read(request, read)
 
 
 @router.get("/api/samples", response_model=SamplesView, responses=UNCHANGED)
-def samples(store: Known, response: Response, seen: Seen = None) -> SamplesView | Response:
+async def samples(request: Request, seen: Seen = None) -> Response:
     """How many sample images each task has."""
-    return _live(pulse(store).learnt, seen, response, lambda: samples_view(store))
+    return await _read(request, lambda store: _live(pulse(store).learnt, seen, lambda: samples_view(store)))
 
 
 @router.get("/api/samples/{task}/{index}", response_class=Response, responses={**PICTURE, **UNCHANGED})
-def sample(
-    store: Known, task: Annotated[str, Path(min_length=1, max_length=255)], index: Index, seen: Seen = None
+async def sample(
+    request: Request, task: Annotated[str, Path(min_length=1, max_length=255)], index: Index, seen: Seen = None
 ) -> Response:
     """A sample image of a task: one of those that its golden outputs were computed on."""
-    path = sampled(store.pool(), task)
-    headers = {"ETag": _tag(f"{path.id[:32]}-{index}"), "Cache-Control": "private, no-cache"}
-    if _unchanged(seen, headers["ETag"]):
-        return _not_modified(headers)
-    return Response(sample_png(store, path, index), media_type="image/png", headers=headers)
+
+    def read(store: Store) -> Response:
+        path = sampled(store.pool(), task)
+        headers = {"ETag": _tag(f"{path.id[:32]}-{index}"), "Cache-Control": "private, no-cache"}
+        if _unchanged(seen, headers["ETag"]):
+            return _not_modified(headers)
+        return Response(sample_png(store, path, index), media_type="image/png", headers=headers)
+
+    return await _read(request, read)

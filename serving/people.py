@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -38,7 +39,7 @@ class TaskAnswer(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds in the queue, on the device, and in all."""
+    """Milliseconds in the queue, on the device, and in all: from the request's arrival until its answer is written."""
 
     queue_ms: float
     compute_ms: float
@@ -89,6 +90,8 @@ async def predict(
     asker: Asker = request.app.state.asker
     snapshot = asker.service.snapshot
     names = list(snapshot.served) if tasks == ALL else list(dict.fromkeys(filter(None, tasks.split(","))))
+    if not names and tasks != ALL:
+        raise Refused(422, "'tasks' names no task.", "Name some with commas between, or say all.")
     if not names:
         raise Refused(404, "There is no task that answers.", "Add one: mutant add URI")
     return await _answered(request, [snapshot.task(name) for name in names], top_k, timeout_ms)
@@ -115,14 +118,15 @@ async def _answered(request: Request, paths: list[Served], top_k: int, timeout_m
     answer = await asker.ask(Question(paths, [image], asker.seconds(timeout_ms)), watched(request))
     for path in paths:
         asker.service.metrics.predictions.labels(path.task.name).inc()
+    answers = [_answer_of(path, answer.logits[path.version], top_k) for path in paths]
     return PredictResponse(
         request_id=request.state.request_id,
         timing=Timing(
             queue_ms=round(1000 * answer.waited, 3),
             compute_ms=round(1000 * answer.computed, 3),
-            total_ms=round(1000 * (answer.waited + answer.computed), 3),
+            total_ms=round(1000 * (time.perf_counter() - request.state.began), 3),
         ),
-        answers=[_answer_of(path, answer.logits[path.version], top_k) for path in paths],
+        answers=answers,
     )
 
 

@@ -3,16 +3,20 @@
 Right are the bits of the reference shape, that of `mutant predict`, of validation and of golden outputs
 (`network.BATCH`). Whether another shape gives the same ones depends on the machine and XLA's version, so it is tried
 at start, with the component's own weights.
+
+A kind goes with the last path that uses it: one that is served, an older version that was kept, or one that a request
+still asks. A server below which tasks evolve again does not gather the programs of all that ever came.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
 from mutant.component import Spec
-from mutant.network import BATCH, program, run_in_batches, steady
+from mutant.network import BATCH, forget_programs, program, run_in_batches, steady
 from mutant.serving.ladder import rungs
 from mutant.serving.served import Loaded, Served
 
@@ -46,20 +50,31 @@ class Programs:
 
     def __init__(self, most: int = BATCH) -> None:
         self.ladder = rungs(most)
-        self._kinds: dict[tuple[Spec, tuple[int, ...]], Kind] = {}
+        self._kinds: WeakValueDictionary[tuple[Spec, tuple[int, ...]], Kind] = WeakValueDictionary()
+        self._used: WeakKeyDictionary[Served, tuple[Kind, ...]] = WeakKeyDictionary()
 
     def prepare(self, path: Served) -> None:
-        """Compile a path's programs and see which of them are right; what is known already is passed."""
-        inputs = _probe(path.image_size)
+        """Compile a path's programs and see which of them are right; what is known already is passed.
+
+        They are kept as long as `path` is.
+        """
+        inputs, kinds = _probe(path.image_size), list[Kind]()
         for loaded in path.chain:
-            inputs = np.asarray(self.try_out(loaded, inputs).programs[BATCH](loaded.arrays, inputs))
+            kinds.append(self.try_out(loaded, inputs))
+            inputs = np.asarray(kinds[-1].programs[BATCH](loaded.arrays, inputs))
+        self._used[path] = tuple(kinds)
 
     def try_out(self, loaded: Loaded, inputs: Array) -> Kind:
-        """Compile a component's programs for rows like `inputs` [BATCH, ...], unless that was done before."""
+        """Compile a component's programs for rows like `inputs` [BATCH, ...], unless that was done before.
+
+        They are kept as long as what this returns is.
+        """
         key = (loaded.spec, inputs.shape[1:])
-        if key not in self._kinds:
-            self._kinds[key] = self._tried(loaded, inputs)
-        return self._kinds[key]
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = self._tried(loaded, inputs)
+            forget_programs(loaded.spec)  # those that were called to try them: a kind has its own
+        return kind
 
     def _tried(self, loaded: Loaded, inputs: Array) -> Kind:
         forward: Any = program(loaded.spec)
@@ -116,10 +131,10 @@ class Programs:
     @property
     def refused(self) -> int:
         """How many pairs of a kind and a shape of the ladder are not used, because their bits differ."""
-        return sum(len(set(self.ladder) - kind.programs.keys()) for kind in self._kinds.values())
+        return sum(len(set(self.ladder) - kind.programs.keys()) for kind in list(self._kinds.values()))
 
     def __len__(self) -> int:
-        return sum(len(kind.programs) for kind in self._kinds.values())
+        return sum(len(kind.programs) for kind in list(self._kinds.values()))
 
 
 def padded(rows: Array, size: int) -> Array:

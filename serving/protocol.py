@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from mutant import __version__
 from mutant.serving.asking import Asker, watched
 from mutant.serving.inference import EXTENSIONS, indexed
 from mutant.serving.inference import infer as inferred
-from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, read
+from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, misread, read
 from mutant.storage.versions import versions
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
@@ -60,6 +60,12 @@ class ModelMetadata(BaseModel):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+
+
+class IndexRequest(BaseModel):
+    """What the repository's index is asked for: all models, or with `ready` only those that answer."""
+
+    ready: bool = False
 
 
 class ModelIndex(BaseModel):
@@ -121,11 +127,26 @@ async def model_ready(request: Request, name: Name, version: Version | None = No
     return Ready(ready=True, name=name)
 
 
-@router.post("/repository/index")
+_INDEX: dict[str, Any] = {
+    "requestBody": {"content": {"application/json": {"schema": IndexRequest.model_json_schema()}}}
+}
+
+
+@router.post("/repository/index", openapi_extra=_INDEX)
 async def index(request: Request) -> list[ModelIndex]:
-    """All tasks, whether they answer, and the version that does."""
-    rows = indexed(request.app.state.service.snapshot)
+    """All tasks, or with `ready` those that answer, and the version that does."""
+    asker: Asker = request.app.state.asker
+    body = await request.body()
+    asked = await asker.parsing(len(body), _index_request, body)
+    rows = [row for row in indexed(asker.service.snapshot) if row[2] == "READY" or not asked.ready]
     return [ModelIndex(name=name, version=version, state=state, reason=reason) for name, version, state, reason in rows]
+
+
+def _index_request(body: bytes) -> IndexRequest:
+    try:
+        return IndexRequest.model_validate_json(body) if body.strip() else IndexRequest()
+    except ValidationError as error:
+        raise misread(error) from error
 
 
 _INFER: dict[str, Any] = {
@@ -159,7 +180,7 @@ async def infer(request: Request, name: Name, version: Version | None = None) ->
     request.state.tasks = [path.task.name]
     body, length = await request.body(), request.headers.get(HEADER_LENGTH)
     asked, images = await asker.parsing(len(body), read, body, length, asker.service.settings.most_images)
-    tensors = await inferred(asker, path, asked, images, watched(request))
+    tensors = await inferred(asker, path, asked, images, lambda: watched(request))
     told = {} if asked.id is None else {"id": asked.id}
     return _response({"model_name": name, "model_version": path.version, **told}, tensors)
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mutant import __version__
+from mutant.serving.access import peer_address
 from mutant.serving.asking import Asker
 from mutant.serving.inference import EXTENSIONS, OUTPUTS, indexed, infer
 from mutant.serving.notes import GONE, Note, log, note, request_id
@@ -87,7 +88,7 @@ def _answering(grpc: Any, asker: Asker, name: str, method: Method) -> Any:
         try:
             await context.send_initial_metadata((("x-request-id", call.request_id),))
             if name not in _PUBLIC:
-                call.key = asker.service.gate.enter(headers, context.peer().rpartition(":")[0])
+                call.key = asker.service.gate.enter(headers, peer_address(context.peer()))
             answered = await method(request, call)
             status = 200
             return answered
@@ -180,7 +181,7 @@ def _methods(messages: Any, asker: Asker) -> dict[str, Method]:
         asked, given = await asker.parsing(request.ByteSize(), _read, request, service.settings.most_images)
         if seconds is not None:
             asked.parameters.setdefault("timeout", max(1.0, 1e6 * seconds))
-        found = await infer(asker, path, asked, given, asyncio.get_running_loop().create_future())
+        found = await infer(asker, path, asked, given, asyncio.get_running_loop().create_future)
         response = messages.ModelInferResponse(model_name=request.model_name, model_version=path.version, id=request.id)
         for tensor, _ in found:
             described, raw = tensor.as_binary()

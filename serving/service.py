@@ -14,7 +14,6 @@ from mutant.serving.batching import Batcher
 from mutant.serving.metrics import Metrics
 from mutant.serving.programs import Programs
 from mutant.serving.refusals import not_ready
-from mutant.serving.served import Served
 from mutant.serving.settings import ServeSettings
 from mutant.serving.snapshot import Loader, Snapshot
 from mutant.storage import keys
@@ -30,7 +29,7 @@ class Service:
     def __init__(self, store: Store, settings: ServeSettings = ServeSettings()) -> None:
         self.store, self.settings = store, settings
         self.metrics = Metrics()
-        self.gate = Gate(settings.rate, is_open=settings.is_open)
+        self.gate = Gate(settings.rate, is_open=settings.is_open, is_local=settings.is_local)
         self.programs = Programs(max(BATCH, settings.queueing.most_rows))
         self.loader = Loader(store, self.programs)
         self.batcher = Batcher(lambda jobs: engine.run(jobs, self.programs), settings.queueing, self.metrics.heard)
@@ -64,10 +63,6 @@ class Service:
         if self._snapshot is None:
             raise not_ready(self._failed or "The models are being loaded.")
         return self._snapshot
-
-    def version(self, task: str, version: str) -> Served:
-        """One version of a task's model; raises Refused. It can take seconds when an old one is asked."""
-        return self.loader.version(self.snapshot, task, version)
 
     def look(self) -> None:
         """Bring the keys and models up to what the database says now; what cannot be read stays as it was."""

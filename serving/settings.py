@@ -53,6 +53,11 @@ class ServeSettings:
         """Whether it may answer everybody while there are no keys."""
         return self.open_to_all or self.host in LOOPBACK
 
+    @property
+    def is_local(self) -> bool:
+        """Whether without keys it answers those alone who ask for this machine by its own name."""
+        return not self.open_to_all and self.host in LOOPBACK
+
     def check(self, *, keys: bool) -> None:
         """Raise UserError when it would open the system to a network without keys."""
         if not keys and not self.is_open:

@@ -1,5 +1,6 @@
 """Which models are served: the best path of every task, as the database has it at one moment, and older versions."""
 
+import logging
 import math
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mutant.path import Path
 from mutant.serving.programs import Programs
+from mutant.serving.proof import prove
 from mutant.serving.refusals import Refused
 from mutant.serving.served import Resident, Served
 from mutant.storage import catalog, paths, runs, weights
@@ -18,6 +20,7 @@ from mutant.storage.versions import find_version
 from mutant.tasks.errors import Unknown, nearest
 from mutant.tasks.task import Task
 
+log = logging.getLogger("mutant.serving")
 MOST_OLD = 8
 """Versions that are nobody's best path any more and stay on the device after they were asked for."""
 
@@ -33,7 +36,7 @@ class Snapshot:
     served: Mapping[str, Served] = field(default_factory=dict[str, Served])
     unlearnt: tuple[str, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Tasks whose weights cannot be used, with the path that has them."""
+    """Tasks whose weights cannot be used, or do not give their golden outputs, with the path that has them."""
 
     def task(self, name: str) -> Served:
         """The task's model; raises Refused (404, or 503 for one without a finished path) with the nearest name."""
@@ -42,18 +45,28 @@ class Snapshot:
         if name in self.unlearnt:
             raise Refused(503, f"Task '{name}' has no finished path yet.", "Its run must end first: mutant status")
         if name in self.damaged:
-            raise Refused(503, f"The weights of task '{name}' are damaged.", "See what is wrong: mutant verify")
+            hint = "See what is wrong: mutant verify. Versions before it still answer when they are named."
+            raise Refused(503, f"The weights of task '{name}' are damaged, or do not give its golden outputs.", hint)
         best = nearest(name, self.served)
         hint = f"Nearest: '{best}'." if best else f"There are: {', '.join(list(self.served)[:8]) or 'none'}."
         raise Refused(404, f"There is no task '{name[:100]}'.", hint)
 
+    def current(self, name: str, version: str) -> Served | None:
+        """The task's model if `version`, a beginning of a digest of 8 digits or more, names it; else None."""
+        one = self.served.get(name)
+        return one if one is not None and len(version) >= 8 and one.version.startswith(version) else None
+
 
 class Loader:
-    """Brings what the database says onto the device. Safe to use from several threads: one at a time loads."""
+    """Brings what the database says onto the device. Safe to use from several threads: one at a time loads.
+
+    What is loaded already is looked up beside that, so nobody waits for a compilation who needs none.
+    """
 
     def __init__(self, store: Store, programs: Programs, clock: Callable[[], float] = time.monotonic) -> None:
         self.resident = Resident()
         self._store, self._programs = store, programs
+        self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._old: OrderedDict[tuple[str, str], Served] = OrderedDict()
         self._clock, self._tried = clock, -math.inf
@@ -83,10 +96,12 @@ class Loader:
         for path in loaded:
             name = path.task or ""
             try:
-                with self._lock:
-                    (served[name],) = self._ready([(tasks[name], path)])
-            except (Collected, Damaged):
+                with self._loading:
+                    served[name] = self._ready(tasks[name], path)
+            except (Collected, Damaged) as error:
                 bad[name] = path.id
+                if before.damaged.get(name) != path.id:
+                    log.error("task cannot be served", extra={"task": name, "reason": str(error)})
         return Snapshot({name: served[name] for name in winners if name in served}, unlearnt, bad)
 
     def forget_collected(self) -> None:
@@ -107,34 +122,58 @@ class Loader:
             gone = weights.collected(connection, sorted({part.digest for path in paths for part in path.parts}))
         return {path.id for path in paths if not gone.isdisjoint(part.digest for part in path.parts)}
 
-    def version(self, snapshot: Snapshot, task: str, version: str) -> Served:
-        """One version of a task, given by a beginning of its digest that is unique, 8 digits or more.
+    def find(self, snapshot: Snapshot, task: str, version: str) -> Served | Path:
+        """One version of a task, given by a beginning of its digest that is unique, 8 digits or more: as it is on the
+        device already, else its path, which `load` brings there.
 
-        Raises Refused: 404 when there is none, 410 when its weights were collected.
+        Raises Refused (404) when there is none or the task was removed, and as `Snapshot.task` for one that never had
+        any. A task whose best path is damaged still has its older ones.
         """
-        current = snapshot.served.get(task)
-        if current is not None and len(version) >= 8 and current.version.startswith(version):
+        current = snapshot.current(task, version)
+        if current is not None:
             return current
-        snapshot.task(task)
+        if task not in snapshot.damaged:
+            snapshot.task(task)
         try:
             found = find_version(self._store, task, version)
         except Unknown as error:
             raise Refused(404, error.message, f"Its versions: GET /v2/models/{task}") from error
+        return self._kept(task, found.version) or found
+
+    def load(self, path: Path) -> Served:
+        """An older version of a task, brought onto the device, which can take seconds, and kept there for a while.
+
+        Raises Refused: 410 when its weights were collected, 503 when they are damaged.
+        """
+        name, version = path.task or "", path.version
+        with self._loading:
+            kept = self._kept(name, version)
+            if kept is not None:
+                return kept
+            if self._collected([path]):
+                raise Refused(410, f"Version {version[:12]} of '{name}' was collected.", "Ask for another.")
+            try:
+                loaded = self._ready(self._store.task(name), path)
+            except Damaged as error:
+                log.error("version cannot be served", extra={"task": name, "version": version, "reason": str(error)})
+                why = f"Version {version[:12]} of '{name}' is damaged, or does not give its golden outputs."
+                raise Refused(503, why, "See what is wrong: mutant verify --everything") from error
         with self._lock:
-            if (task, found.version) not in self._old:
-                if self._collected([found]):
-                    raise Refused(410, f"Version {version} of '{task}' was collected.", "Ask for another.")
-                try:
-                    (self._old[task, found.version],) = self._ready([(self._store.task(task), found)])
-                except Damaged as error:
-                    raise Refused(503, f"Version {version} of '{task}' is damaged.", "See: mutant verify") from error
-            self._old.move_to_end((task, found.version))
+            self._old[name, version] = loaded
             while len(self._old) > MOST_OLD:
                 self._old.popitem(last=False)
-            return self._old[task, found.version]
+        return loaded
 
-    def _ready(self, wanted: list[tuple[Task, Path]]) -> tuple[Served, ...]:
-        served = self.resident.load(self._store, wanted)
-        for one in served:
-            self._programs.prepare(one)
+    def _kept(self, task: str, version: str) -> Served | None:
+        """An older version that is on the device."""
+        with self._lock:
+            if (task, version) in self._old:
+                self._old.move_to_end((task, version))
+            return self._old.get((task, version))
+
+    def _ready(self, task: Task, path: Path) -> Served:
+        """A path that can be run; raises Damaged when its weights are not what they were, or its answers."""
+        (served,) = self.resident.load(self._store, [(task, path)])
+        self._programs.prepare(served)
+        prove(self._store, served, self._programs)
         return served

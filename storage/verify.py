@@ -252,7 +252,7 @@ def _version(store: Store, path: Path) -> str | None:
 def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], backend: str | None) -> TaskReport:
     """The report with its verdict on `logits`; `report.component` says whether the path's weights are as they were."""
     report = replace(report, values=golden.logits.size)
-    elsewhere = _elsewhere(golden, backend) if report.component is None else ""
+    other = elsewhere(golden, backend) if report.component is None else ""
     if logits.shape != golden.logits.shape or logits.dtype != golden.logits.dtype:
         shapes = f"outputs are {logits.dtype} {logits.shape}, and were {golden.logits.dtype} {golden.logits.shape}"
         return replace(report, reason=shapes)
@@ -265,8 +265,8 @@ def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], ba
         largest = float(np.max(np.abs(logits.astype(np.float64) - golden.logits.astype(np.float64))))
     known = largest if np.isfinite(largest) else None  # NaN is no JSON
     report = replace(report, differing=differing, largest_difference=known)
-    if elsewhere:
-        return replace(report, verdict="not comparable", reason=elsewhere)
+    if other:
+        return replace(report, verdict="not comparable", reason=other)
     why = (
         "a component has changed"
         if report.component
@@ -279,8 +279,11 @@ def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(values).view(np.uint32)
 
 
-def _elsewhere(golden: Golden, backend: str | None) -> str:
-    """What differs between here and where the golden outputs were made; empty when nothing does."""
+def elsewhere(golden: Golden, backend: str | None) -> str:
+    """What differs between here and where the golden outputs were made; empty when nothing does.
+
+    `backend` is the one here, as in `Golden.backend` (None: taken to be theirs).
+    """
     differences: list[str] = []
     if backend is not None and backend != golden.backend:
         differences.append(f"the back end was {golden.backend}, here it is {backend}")

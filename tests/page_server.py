@@ -13,7 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from mutant.serving import pages
+from mutant.serving.asking import Asker
 from mutant.serving.refusals import Refused, as_refused
+from mutant.serving.settings import ServeSettings
 from mutant.storage.refusals import Conflict
 from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
@@ -26,7 +28,8 @@ KEYS = {READ: "read", ADMIN: "admin"}
 def page_app(store: Store, keys: Mapping[str, str] = {}) -> FastAPI:
     """The page's routes and those of administration that it calls; `keys` are API keys with their scopes."""
     app = FastAPI(redirect_slashes=False)
-    app.state.service = SimpleNamespace(store=store)
+    service: Any = SimpleNamespace(store=store, settings=ServeSettings())
+    app.state.service, app.state.asker = service, Asker(service)
     app.include_router(pages.router)
 
     def refusal(status: int, message: str, hint: str | None = None) -> JSONResponse:
@@ -76,7 +79,8 @@ def serving_page(database: FilePath | str, keys: Mapping[str, str] = {}) -> Iter
     with Store.open(str(database), read_only=True) as store, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        server = uvicorn.Server(uvicorn.Config(page_app(store, keys), log_config=None, access_log=False))
+        app = page_app(store, keys)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -84,3 +88,4 @@ def serving_page(database: FilePath | str, keys: Mapping[str, str] = {}) -> Iter
         finally:
             server.should_exit = True
             thread.join(30)
+            app.state.asker.close()

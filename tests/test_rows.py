@@ -51,5 +51,6 @@ def test_a_server_answers_with_the_same_bits(tokens: int) -> None:
     x = np.random.default_rng(1).normal(size=(BATCH, tokens, 192)).astype(np.float32)
     programs = Programs()
     loaded = Loaded("a block", BLOCK, arrays[0], 0)
-    programs.try_out(loaded, x)
+    kind = programs.try_out(loaded, x)
     np.testing.assert_array_equal(np.asarray(programs.run(loaded, x)), run_in_batches([BLOCK], arrays, x))
+    assert kind.steady == steady(BLOCK, ((tokens, 192), "float32"), BATCH)

@@ -1,8 +1,10 @@
 """The server over real HTTP: every task's answers in every form, the protocol, and what it tells of itself."""
 
+import asyncio
 import base64
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import httpx
@@ -14,6 +16,7 @@ from served import PIXELS, PNG, Running, best, copy_of, encoded, eventually, gro
 
 from mutant.network import probabilities
 from mutant.predict import predict
+from mutant.serving.app import build
 from mutant.serving.settings import ServeSettings
 from mutant.storage.store import Store
 
@@ -135,6 +138,48 @@ def test_a_published_client_of_the_protocol(server: Running, database: FilePath)
         assert found.as_numpy("logits").tobytes() == expected[:2].tobytes()
         with pytest.raises(Exception, match=r"no task 'lov'\. Nearest: 'low'"):
             client.infer("lov", [given])
+
+
+@pytest.mark.parametrize("tasks", ["", ",", ",,"])
+def test_no_names_at_all_are_told_as_such(server: Running, tasks: str) -> None:
+    found = server.client.post("/predict", params={"tasks": tasks}, content=PNG)
+    assert (found.status_code, "names no task" in found.text) == (422, True), found.text
+
+
+def test_the_index_can_be_asked_for_what_answers(changing: FilePath) -> None:
+    with Store.open(str(changing)) as store:
+        store.add_task(replace(store.task("low"), name="young"))
+    with running(changing) as here:
+        for body, names in ((b"", 3), (b"{}", 3), (b'{"ready": false}', 3), (b'{"ready": true}', 2)):
+            found = here.client.post("/v2/repository/index", content=body)
+            assert [row["name"] for row in found.json()] == ["low", "high", "young"][:names]
+        for body in (b"{", b'{"ready": 7}', b"[]", b"[" * 5000):
+            assert here.client.post("/v2/repository/index", content=body).status_code == 422
+
+
+def test_a_refused_request_leaves_nobody_waiting_for_its_client(server: Running) -> None:
+    body = json.dumps(infer_body(PIXELS[:1], ("nothing",))).encode()
+    app = build(server.service)
+    sent: list[dict] = []
+
+    async def ask() -> int:
+        messages = [{"type": "http.request", "body": body}]
+
+        async def receive() -> dict:
+            if not messages:
+                await asyncio.Event().wait()  # this client never goes
+            return messages.pop()
+
+        async def send(message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/low/infer", "raw_path": b"", "query_string": b"",
+                 "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "http_version": "1.1"}  # fmt: skip
+        await app(scope, receive, send)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(ask()) == 1
+    assert sent[0]["status"] == 422
 
 
 def test_a_version_is_the_digest_of_its_path(server: Running) -> None:

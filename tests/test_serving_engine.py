@@ -145,6 +145,36 @@ def test_paths_of_several_image_sizes_are_answered_together(five: Grown) -> None
     assert both[other.version].tobytes() == expected.tobytes()
 
 
+def test_programs_go_with_the_last_path_that_uses_them(five: Grown) -> None:
+    import gc
+
+    import jax
+
+    def counted() -> tuple[int, int]:
+        gc.collect()
+        return len(five.programs), len(jax.devices()[0].client.live_executables())
+
+    def larger() -> Served:
+        one = five.served[0]
+        path = replace(one.path, hyperparameters=replace(one.path.hyperparameters, image_size=SIZE + 8))
+        return Served(one.task, path, path.version, one.chain)
+
+    first = larger()
+    five.programs.prepare(first)
+    with_it, _ = counted()
+    del first
+    kept, executables = counted()
+    assert kept < with_it
+    second = larger()
+    five.programs.prepare(second)
+    job = Job((second,), {SIZE + 8: np.zeros((3, SIZE + 8, SIZE + 8, 3), np.uint8)})
+    del second
+    assert counted()[0] == with_it  # a request still asks it
+    run([job], five.programs)
+    del job
+    assert counted() == (kept, executables)
+
+
 def test_a_shape_with_other_bits_is_not_used(five: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a back end sums small products in another order: the row is computed in a shape that is right."""
     from mutant.serving import programs as module

@@ -51,10 +51,10 @@ def _fuzz(operation) -> None:
     ask()
 
 
-POST = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n%s\r\n\r\n{}"
-GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n%s\r\n\r\n{}"
+GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RAW = [
-    b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
     POST % (b"/predict", b"Content-Type: multipart/form-data; boundary="),
     POST % (b"/predict", b"Content-Type: multipart/form-data"),
     POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: 99"),
@@ -65,10 +65,10 @@ RAW = [
     POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: " + b"9" * 5000),
     POST % (b"/v2/models/low/infer", b"Inference-Header-Content-Length: -1"),
     POST % (b"/v2/models/low/infer", b"X-Request-ID: \xb2\xff"),
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: \xb2\r\n\r\n{}",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-    b"POST /predict HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: \xb2\r\n\r\n{}",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
     GET % b"/api/samples/low/99999999999999999999",
     GET % b"/api/runs/%c2%b2",
     GET % b"/v2/models/low/versions/%00%00%00%00%00%00%00%00",

@@ -80,6 +80,33 @@ def test_only_one_large_image_is_in_memory(database: FilePath) -> None:
     assert peak < 2.5 * 6000 * 6000 * 3  # NumPy's array of one, and Python's copy while it is made
 
 
+def test_the_time_that_is_told_is_all_that_it_took(server: Running) -> None:
+    began = time.monotonic()
+    found = server.client.post("/predict", content=BIG)
+    took = 1000 * (time.monotonic() - began)
+    timing = found.json()["timing"]
+    assert timing["queue_ms"] + timing["compute_ms"] + 1 < timing["total_ms"] < took  # decoding takes longer
+
+
+def test_the_pages_reads_have_a_deadline_and_a_queue_of_their_own(
+    database: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr("mutant.serving.asking._MOST_READS", 4)
+    monkeypatch.setattr("mutant.serving.pages.tasks_view", lambda store: go.wait(20))
+    with running(database, ServeSettings(deadline=2)) as here:
+        asked = [in_thread(lambda: httpx.get(f"{here.url}/api/tasks", timeout=60)) for _ in range(8)]
+        try:
+            assert here.client.get("/v2/models/low").status_code == 200
+            for thread, _ in asked:
+                thread.join()
+            statuses = sorted(found[0].status_code for _, found in asked)
+            assert statuses == [429] * 4 + [504] * 4
+        finally:
+            go.set()
+        eventually(lambda: here.client.get("/api/model").status_code == 200)
+
+
 def test_the_pixels_of_a_request_are_bounded(server: Running) -> None:
     found = infer(server, strings([BIG] * 8))
     assert (found.status_code, "288,000,000 pixels" in found.text) == (413, True), found.text
@@ -162,7 +189,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(database: FilePath) -> None
     with running(database, ServeSettings(body_seconds=0.3)) as here:
         host, _, port = here.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc")
             answer = connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 408"), answer
             while answer:  # and the connection is closed
@@ -171,7 +198,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(database: FilePath) -> None
 
 def test_headers_are_bounded(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
-    head = b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Long: "
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-Long: "
     for length, status in ((60_000, b"200"), (66_000, b"431")):
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.sendall(head + b"a" * length + b"\r\n\r\n")
@@ -183,7 +210,7 @@ def test_headers_without_an_end_are_not_gathered(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
     sent = 0
     with socket.create_connection((host, int(port)), timeout=20) as connection, suppress(OSError):
-        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
         while sent < 150 * 2**20:
             connection.sendall(b"a" * 65536)
             sent += 65536
@@ -192,7 +219,7 @@ def test_headers_without_an_end_are_not_gathered(server: Running) -> None:
 
 def test_trailers_are_bounded_and_small_chunks_are_not(server: Running) -> None:
     host, _, port = server.url.removeprefix("http://").partition(":")
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(head + b"".join(b"1\r\n%c\r\n" % byte for byte in bytes(100_000)) + b"0\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 422")

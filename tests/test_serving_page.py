@@ -111,6 +111,20 @@ def test_a_sample_is_answered_as_the_network_does(visit: Open, real: str) -> Non
     assert page.get_attribute(".thumb[data-key='2 of high']", "aria-pressed") == "true"
 
 
+def test_a_sample_that_did_not_come_is_asked_for_again(visit: Open, real: str, faults: list[str]) -> None:
+    page = visit(real)
+    page.wait_for_selector(".thumb img[src^=blob]")
+    page.route("**/api/samples/low/*", lambda route: route.abort())
+    with page.expect_event("requestfailed") as failed:
+        page.click("[data-key=more]")
+    page.unroute("**/api/samples/low/*")
+    index = int(failed.value.url.rpartition("/")[2])
+    page.click(f".thumb[data-key='{index + 1} of low']")
+    answered(page, 2)
+    assert all("Failed to load" in fault for fault in faults)
+    faults.clear()
+
+
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_an_image_is_dropped_or_pasted(visit: Open, real: str, event: str) -> None:
     page = visit(real)

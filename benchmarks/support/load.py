@@ -34,7 +34,7 @@ class Load:
 
 def request(path: str, body: bytes, headers: str = "") -> bytes:
     """A POST request as bytes."""
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 def infer(task: str, images: np.ndarray) -> bytes:

@@ -78,7 +78,11 @@ export function asking(failed) {
     const image = h("img", { alt: "", width: 58, height: 58 });
     const button = h("button", { class: "thumb", type: "button", "data-key": name, "aria-label": `Sample ${name}`, "aria-pressed": "false", title: `Sample ${name}` }, image);
     let got = null;
-    const get = () => (got ??= blob(url));
+    const get = () =>
+      (got ??= blob(url).catch((error) => {
+        got = null; // so that the next click tries again
+        throw error;
+      }));
     arrival.observe(button);
     button.arrive = async () => {
       try {
