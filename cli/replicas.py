@@ -38,6 +38,7 @@ from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
 
 NAME = "mutant"
+_ray: Any = ray
 _ray_serve: Any = serve
 _context: Any = context
 
@@ -64,12 +65,12 @@ def serve_replicas(
         if watchdog is not None:
             pipe = ending.enter_context(heard(watchdog.place))
             ending.callback(watchdog.end)
-        ending.callback(ray.shutdown)
+        ending.callback(_ray.shutdown)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         try:
             settings = _listening(settings, told)
             if watchdog is not None:
-                ending.callback(serve.shutdown)
+                ending.callback(_ray_serve.shutdown)
             settings.check(keys=bool(keys.load(store)))
             ending.callback(_take_away, told)
             url = store.url.render_as_string(hide_password=False)
