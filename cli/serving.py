@@ -124,11 +124,8 @@ def _serve_replicas(store: "Store", settings: "ServeSettings", replicas: int, ad
         from mutant.cli.replicas import serve_replicas
     except ImportError as error:
         raise missing_extra(error.name or "ray[serve]", "replicas") from error
-    url = store.url.render_as_string(hide_password=False)
     tell(f"Starting {replicas} replicas on Ray; this takes half a minute.")
-    serve_replicas(
-        url, settings, replicas, address, lambda at: tell(f"Serving {at} by {replicas} replicas until Ctrl-C.")
-    )
+    serve_replicas(store, settings, replicas, address, tell)
 
 
 @keys_app.command("add")

@@ -22,7 +22,8 @@ class Gate:
     """Checks requests against the keys of now. `keys` are replaced as a whole.
 
     Without any, everybody may read if the server `is_open` to those who have none, else nobody; if it `is_local`,
-    under a name of this machine only.
+    under a name of this machine only. `processes` that know nothing of each other answer for one server: each lets
+    through its share of every rate.
     """
 
     def __init__(
@@ -32,10 +33,11 @@ class Gate:
         *,
         is_open: bool = True,
         is_local: bool = False,
+        processes: int = 1,
     ) -> None:
         self.keys: tuple[Key, ...] = ()
         self._open, self._local = is_open, is_local
-        self._rate, self._clock = rate, clock
+        self._rate, self._clock, self._processes = rate, clock, processes
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -70,18 +72,20 @@ class Gate:
                 raise Refused(403, why, hint)
 
     def _spend(self, who: str, rate: float | None) -> None:
-        """Take one request from the bucket of `who`, which fills by `rate` a second and holds two seconds' worth."""
+        """Take one request from the bucket of `who`, which fills by a share of `rate` a second and holds two seconds'
+        worth."""
         if rate is None:
             return
-        now, most = self._clock(), max(1.0, rate * _BURST_SECONDS)
+        share = rate / self._processes
+        now, most = self._clock(), max(1.0, share * _BURST_SECONDS)
         with self._lock:
             left, since = self._buckets.pop(who, (most, now))
-            left = min(most, left + (now - since) * rate)
+            left = min(most, left + (now - since) * share)
             self._buckets[who] = (left - 1 if left >= 1 else left, now)
             while len(self._buckets) > _MOST_BUCKETS:
                 self._buckets.popitem(last=False)
         if left < 1:
-            wait = max(1, round((1 - left) / rate + 0.5))
+            wait = max(1, round((1 - left) / share + 0.5))
             raise Refused(429, f"More than {rate:g} requests per second.", "Wait a little.", {"Retry-After": str(wait)})
 
 

@@ -19,7 +19,8 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"at": at, "level": record.levelname.lower(), "event": record.getMessage()}
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        # Ray adds facts of its own to every record of a replica; their names begin with an underscore.
+        line |= {name: value for name, value in vars(record).items() if name not in _OWN and name[0] != "_"}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -27,7 +28,11 @@ class JsonLines(logging.Formatter):
 
 def log_to(stream: Any, *, level: int = logging.INFO) -> None:
     """Send the logs of the server and of uvicorn's errors to a stream, one JSON object per line."""
-    handler = logging.StreamHandler(stream)
+    log_by(logging.StreamHandler(stream), level=level)
+
+
+def log_by(handler: logging.Handler, *, level: int = logging.INFO) -> None:
+    """As `log_to`, to wherever a handler puts them."""
     handler.setFormatter(JsonLines())
     for name in ("mutant.serving", "uvicorn.error"):
         logger = logging.getLogger(name)

@@ -29,7 +29,9 @@ class Service:
     def __init__(self, store: Store, settings: ServeSettings = ServeSettings()) -> None:
         self.store, self.settings = store, settings
         self.metrics = Metrics()
-        self.gate = Gate(settings.rate, is_open=settings.is_open, is_local=settings.is_local)
+        self.gate = Gate(
+            settings.rate, is_open=settings.is_open, is_local=settings.is_local, processes=settings.processes
+        )
         self.programs = Programs(max(BATCH, settings.queueing.most_rows))
         self.loader = Loader(store, self.programs)
         self.batcher = Batcher(lambda jobs: engine.run(jobs, self.programs), settings.queueing, self.metrics.heard)

@@ -17,7 +17,8 @@ class ServeSettings:
     one request. `rate`: requests per second of each key, or of each address without keys (None: no limit). `refresh`:
     seconds between looks at the database. `open_to_all`: serve beyond this machine though there are no keys.
     `grpc_port`: also serve gRPC there (None: not). `proxies`: addresses, with commas between, of reverse proxies that
-    are believed when they name a client's address (None: nobody).
+    are believed when they name a client's address (None: nobody). `processes`: how many answer for this server, each
+    its share of every rate.
     """
 
     host: str = "127.0.0.1"
@@ -33,6 +34,7 @@ class ServeSettings:
     open_to_all: bool = False
     grpc_port: int | None = None
     proxies: str | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         for option, value, most in (

@@ -48,7 +48,7 @@ def small_store(file: FilePath | str) -> Store:
 
 @contextmanager
 def grown(
-    file: FilePath,
+    file: FilePath | str,
     tasks: Mapping[str, LoadedTask],
     settings: Settings = SMALL,
     *,

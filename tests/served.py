@@ -94,7 +94,7 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
     found = re.search(r"http://\S+", first)
     assert found, first + process.stderr.read()
     here = Process(process, found[0])
-    listener = threading.Thread(target=_listen, args=(process.stderr, here.lines))
+    listener = threading.Thread(target=listen, args=(process.stderr, here.lines))
     listener.start()
     try:
         eventually(lambda: _ready(here.url), seconds=120)
@@ -107,7 +107,8 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
         process.stderr.close()
 
 
-def _listen(stream: Any, lines: list[dict[str, Any]]) -> None:
+def listen(stream: Any, lines: list[dict[str, Any]]) -> None:
+    """Note what a server says; what is no JSON is a `text`."""
     lines.extend(json.loads(line) if line.startswith("{") else {"text": line} for line in stream)
 
 
