@@ -8,13 +8,15 @@ asked until it has its answer, which is compared to the bit. Needs Linux and the
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from support.load import Load, infer, run
+from support.load import Answer, Ask, Load, infer, run
 from support.many_tasks import SIZE, answers_of, many_tasks
 from support.replicas import Killer
 from support.servers import Server, free_port, mutant_serve
@@ -33,11 +35,10 @@ def main() -> None:
         names = many_tasks(database, TASKS)
         asked = [(name, number) for number in range(IMAGES) for name in names]
         expected = answers_of(database, names, images)
-        requests = [infer(name, images[number]) for name, number in asked]
+        asks = [Ask(infer(name, images[number]), _same(expected[name, number])) for name, number in asked]
 
         def load(server: Server) -> Load:
-            right = [expected[key] for key in asked]
-            return run(server.port, requests, CLIENTS, arguments.seconds, lambda i, body: body.endswith(right[i]))
+            return run(server.port, itertools.cycle(asks), CLIENTS, arguments.seconds, resend=True)
 
         with mutant_serve(database, "--replicas", str(REPLICAS), "--port", str(free_port())) as server:
             alive = load(server)
@@ -48,7 +49,7 @@ def main() -> None:
             stop.set()
             killer.join()
     for kind, one in (("all alive", alive), ("killed", killed)):
-        print(f"{kind:9s} {len(one.latencies):6,} answers, {one.wrong} wrong, {one.again} sent again, "
+        print(f"{kind:9s} {len(one.latencies):6,} answers, {one.wrong} wrong, {one.lost} lost, {one.again} sent again, "
               f"p99 {one.percentile(99):.0f} ms")  # fmt: skip
     result = {
         "name": "answers while replicas are killed",
@@ -56,9 +57,14 @@ def main() -> None:
         "goal": 0.5,
         "baseline": f"the same {REPLICAS} replicas, none killed",
         "wrong": killed.wrong + alive.wrong,
+        "lost": killed.lost + alive.lost,
         "sent_again": killed.again,
     }
     print(json.dumps(result))
+
+
+def _same(logits: bytes) -> Callable[[Answer], bool]:
+    return lambda answer: answer.status == 200 and answer.body.endswith(logits)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     taskset -c 0 .venv/bin/python benchmarks/serving_shared.py [--tasks 1 4 8 16]
 
 Twenty seconds. T = 4, 8, 16: gains of 2.7, 3.7 and 4.6 where the bound allows 2.8, 4.0 and 5.0 (92 to 97% of it);
-weights of 16 tasks 4.3 times smaller. The goal is 90% of the bound.
+weights of 16 tasks 4.3 times smaller. The goal is 90% of the bound, for every T. At T = 1 nothing is shared and the
+bound is 1: the row shows that going through the trie costs nothing. All figures: docs/serving.md.
 The bound is T L / (p + T (L - p)): L the forward of a whole path, L - p that of what a task has for itself (the top
 block, the top's norm and a head; both timed here, round robin over the T tasks, so that caches are as in use).
 """
@@ -21,6 +22,7 @@ from support.timing import best_of
 from mutant import backend
 
 REPEATS = 25
+GOAL = 0.9
 
 
 def _fastest(*calls: Callable[[], object]) -> list[float]:
@@ -57,7 +59,7 @@ def main() -> None:
     below, _ = chain(trunk.chain, image, programs)
     alone_bytes = sum(loaded.n_bytes for path in apart for loaded in path.chain)
     print(f"weights {resident.n_bytes / 2**20:.1f} MiB, of separate models {alone_bytes / 2**20:.1f} MiB")
-    print(" T   together  separate    gain   bound   gain / bound")
+    print(f" T   together    separate      gain   bound   gain / bound   (the least of {REPEATS - 1} rounds)")
     rows: list[dict[str, float]] = []
     for n in tasks:
         job, jobs = Job(served[:n], {SIZE: image}), [Job((path,), {SIZE: image}) for path in apart[:n]]
@@ -70,14 +72,20 @@ def main() -> None:
         whole, shared = separate / n, (separate - own) / n
         bound = n * whole / (shared + n * (whole - shared))
         gain = separate / together
-        rows.append({"tasks": n, "gain": round(gain, 2), "bound": round(bound, 2), "share": round(gain / bound, 3)})
-        times = f"{n:2d}  {1000 * together:6.2f} ms {1000 * separate:6.2f} ms"
-        print(f"{times}  {gain:6.2f}  {bound:6.2f}  {gain / bound:10.2f}")
+        rows.append({
+            "tasks": n, "together_ms": round(1000 * together, 2), "separate_ms": round(1000 * separate, 2),
+            "gain": round(gain, 2), "bound": round(bound, 2), "share": round(gain / bound, 3),
+        })  # fmt: skip
+        times = f"{n:2d}  {1000 * together:6.2f} ms  {1000 * separate:6.2f} ms"
+        met = "met" if gain >= GOAL * bound else "missed"
+        print(f"{times}  {gain:6.2f}  {bound:6.2f}  {gain / bound:10.2f}   goal {met}")
     result = {
         "name": "one image for all tasks, gain over separate models",
         "ratio": rows[-1]["gain"],
-        "goal": round(0.9 * rows[-1]["bound"], 2),
+        "goal": round(GOAL * rows[-1]["bound"], 2),
         "baseline": f"{rows[-1]['tasks']} separate models in one process; the goal is 90% of the bound",
+        "worst_share": min(row["share"] for row in rows),
+        "repeats": REPEATS - 1,
         "rows": rows,
         "weights": round(alone_bytes / resident.n_bytes, 2),
     }

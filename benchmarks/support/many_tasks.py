@@ -25,20 +25,30 @@ TOP = ("block_15", "norm")
 """What each task has for itself, with its head; all below is one trunk."""
 
 
-def many_tasks(file: FilePath, n: int, own: tuple[str, ...] = TOP) -> list[str]:
-    """Make a database of `n` tasks; their names."""
+def many_tasks(file: FilePath, n: int, own: tuple[str, ...] = TOP, first: int = 0) -> list[str]:
+    """Make a database of `n` tasks, the numbers from `first` on; their names."""
     root = load_root(ROOT)
     path, components = root_path(root, SIZE)
     info = system_info(root, path, seed=0, version=__version__, settings=Settings())
     with Store.create(str(file), info, path, components) as store:
-        return [add_task(store, f"task{number:02d}", number, own) for number in range(n)]
+        return [add_task(store, f"task{number:02d}", number, own) for number in range(first, first + n)]
 
 
 def add_task(store: Store, name: str, seed: int, own: tuple[str, ...] = TOP) -> str:
     """One more task whose parent is the root; its name."""
+    _grow(store, name, seed, own, [_task(name)])
+    return name
+
+
+def evolve_again(store: Store, name: str, seed: int, own: tuple[str, ...] = TOP) -> None:
+    """Give a task another best path, by a seed that no path of it had yet; the one before becomes an older version."""
+    _grow(store, name, seed, own, [])
+
+
+def _grow(store: Store, name: str, seed: int, own: tuple[str, ...], new: Sequence[Task]) -> None:
     root = store.root()
     mutations: list[Mutation] = [*(Clone(slot) for slot in own), NewHead(CLASSES)]
-    key = store.begin_run({}, [name], new_tasks=[_task(name)]).segments[0].key
+    key = store.begin_run({}, [name], new_tasks=new).segments[0].key
     plan = blueprint([root], mutations)
     candidate = Candidate(name, root.id, tuple(mutations), seed)
     store.plan_generation(key, 0, [Planned(0, candidate, plan.hyperparameters)])
@@ -48,7 +58,6 @@ def add_task(store: Store, name: str, seed: int, own: tuple[str, ...] = TOP) -> 
     logits = predict_logits(made.path, store.components({p.digest for p in made.path.parts}), images)
     store.finish_segment(key, made.path.id, Golden(images, logits, "benchmark", {}, images.shape))
     store.finish_run(key.run)
-    return name
 
 
 def answers_of(database: FilePath, names: Sequence[str], images: np.ndarray) -> dict[tuple[str, int], bytes]:

@@ -1,6 +1,6 @@
 """A path of the EfficientNet-Lite family as an ONNX model, batch norms folded into the convolutions as one would."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mutant.component import Component
 from mutant.path import Path
+from mutant.storage.store import Store
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +29,15 @@ def write(path: Path, components: Mapping[str, Component], file: FilePath) -> No
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, str(file))
+
+
+def export(database: FilePath, names: Sequence[str], directory: FilePath) -> None:
+    """Write the best path of each task as `directory/NAME.onnx`."""
+    with Store.open(str(database), read_only=True) as store:
+        for name in names:
+            path = store.best(name)
+            assert path is not None
+            write(path, store.components({part.digest for part in path.parts}), directory / f"{name}.onnx")
 
 
 class _Graph:

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from threading import Event
 
-from support.servers import private_bytes
+from support.memory import private_bytes
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from support.memory import private_bytes
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Server:
         """Bytes of memory that are its own (Linux)."""
         return private_bytes(self.pid)
 
-
-def private_bytes(pid: int) -> int:
-    """Bytes of memory that no other process shares with this one (Linux)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    return 1024 * sum(int(found) for found in re.findall(r"^Private_\w+: +(\d+)", text, re.M))
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time that it took so far (Linux)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -47,10 +49,15 @@ def pinned(core: int) -> list[str]:
 
 
 @contextmanager
-def mutant_serve(database: Path, *options: str, core: int = 0) -> Iterator[Server]:
-    """`mutant serve` of a database."""
-    command = [sys.executable, "-m", "mutant.cli.main", "serve", "--port", "0", "--db", str(database), *options]
-    with _started(pinned(core) + command, "/v2/health/ready") as server:
+def mutant_serve(
+    database: Path, *options: str, core: int = 0, cache: Path | None = None, apart: bool = False
+) -> Iterator[Server]:
+    """`mutant serve` of a database. `cache`: where compiled programs are kept, else where they always are. `apart`:
+    every task with all of its weights for itself."""
+    program = [str(Path(__file__).parent / "models_apart.py")] if apart else ["-m", "mutant.cli.main"]
+    command = [sys.executable, *program, "serve", "--port", "0", "--db", str(database), *options]
+    environment = {} if cache is None else {"MUTANT_CACHE": str(cache)}
+    with _started(pinned(core) + command, "/v2/health/ready", environment) as server:
         yield server
 
 
@@ -58,14 +65,14 @@ def mutant_serve(database: Path, *options: str, core: int = 0) -> Iterator[Serve
 def model_per_task(directory: Path, core: int = 0) -> Iterator[Server]:
     """A session of onnxruntime for every `directory/NAME.onnx`, behind FastAPI and uvicorn."""
     command = [sys.executable, str(Path(__file__).parent / "model_per_task.py"), str(directory)]
-    with _started(pinned(core) + command, "/ready") as server:
+    with _started(pinned(core) + command, "/ready", {}) as server:
         yield server
 
 
 @contextmanager
-def _started(command: list[str], ready: str) -> Iterator[Server]:
+def _started(command: Sequence[str], ready: str, environment: Mapping[str, str]) -> Iterator[Server]:
     began = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
     assert process.stderr is not None
     port = 0
     for line in process.stderr:
