@@ -81,6 +81,39 @@ def test_a_holder_that_is_gone_from_this_machine_is_followed_at_once(store: Stor
     assert [event.kind for event in store.events()] == ["taken over"]
 
 
+MINE, OTHERS = "a" * 32, "b" * 32
+
+
+@pytest.mark.parametrize(
+    ("boot", "gone"),
+    [
+        (f"earlier pid:[1] {MINE}", True),
+        (f"earlier pid:[2] {MINE}", True),
+        (f"earlier pid:[1] {OTHERS}", False),
+        ("earlier pid:[1]", False),
+        (f"now pid:[2] {MINE}", False),
+        ("", False),
+    ],
+    ids=["this machine before", "its container", "a namesake", "as older versions wrote", "a container", "unknown"],
+)
+def test_another_boot_is_gone_only_when_it_was_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, boot: str, gone: bool
+) -> None:
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: f"now pid:[1] {MINE}")
+    assert replace(Process.here(), boot=boot).is_gone() is gone
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: "now pid:[1]")
+    assert not replace(Process.here(), boot=boot).is_gone()
+
+
+def test_a_process_of_this_boot_is_known_by_its_number_whatever_the_row_says_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: f"now pid:[1] {MINE}")
+    here = replace(Process.here(), boot="now pid:[1]")
+    assert not here.is_gone()
+    assert replace(here, pid=GONE.pid).is_gone()
+
+
 @pytest.mark.parametrize("jump", [-1e6, 1e6])
 def test_a_silent_holder_elsewhere_is_followed_after_expiry_whatever_the_clocks_say(
     store: Store, monkeypatch: pytest.MonkeyPatch, jump: float
