@@ -20,6 +20,7 @@ from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import from_dict, to_dict
 from mutant.path import Part, Path
 from mutant.storage import weights
+from mutant.storage.blobs.directory import sync
 from mutant.storage.card import model_card, system_card
 from mutant.storage.checks import checked
 from mutant.storage.faults import DECODING
@@ -115,6 +116,7 @@ def _write(target: FilePath, files: Mapping[str, bytes], database: Callable[[Fil
 
 
 def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], database: Callable[[FilePath], None]) -> None:
+    place = beside
     try:
         database(beside / SYSTEM)
         for name, data in files.items():
@@ -123,9 +125,11 @@ def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], databa
                 file.flush()
                 os.fsync(file.fileno())
         beside.chmod(0o755)
-        beside.rename(target)
+        sync(beside)
+        place = beside.rename(target)
+        sync(target.parent)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
 
 
