@@ -1,6 +1,8 @@
 """One controller at a time: who is told, who takes over, whose results come too late, and what clocks cannot do."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -21,6 +23,7 @@ from mutant.storage.process import Process
 from mutant.storage.records import SegmentKey
 from mutant.storage.refusals import Conflict, Held, Late, Superseded
 from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
 
 QUICK = Pace(beat=0.05, expiry=0.5)
 ELSEWHERE = Process("elsewhere", "", 1, "")
@@ -65,6 +68,46 @@ def test_whoever_is_heard_of_keeps_the_lease_and_the_second_is_told(store: Store
             pass
         assert time.monotonic() - started < QUICK.expiry
     assert [line.split(" from")[0] for line in heard] == ["Waiting to hear"]
+
+
+@pytest.mark.parametrize("error", [UserError("The database is away."), RuntimeError("no such thing")], ids=str)
+def test_a_holder_goes_on_beating_after_whatever_went_wrong_and_tells_once(
+    store: Store, database: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, failing, heard = leases.beat, threading.Event(), list[str]()
+
+    def beat(connection: Any) -> None:
+        if failing.is_set():
+            raise error
+        real(connection)
+
+    monkeypatch.setattr(leases, "beat", beat)
+    with holding(store, "adding", told=heard.append, pace=QUICK), Store.open(database, read_only=True) as other:
+
+        def beats() -> int:
+            assert (lease := other.holder()) is not None
+            return lease.beat
+
+        awaited(beats)
+        assert heard == []
+        failing.set()
+        awaited(lambda: heard)
+        failing.clear()
+        before = beats()
+        awaited(lambda: beats() > before)
+        failing.set()
+        awaited(lambda: len(heard) > 1)
+    assert len(heard) == 2, "once each time"
+    assert str(error).rstrip(".") in heard[0]
+    assert "After 0.5 s another process may take" in heard[0]
+    assert store.holder() is None
+
+
+def awaited(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("process", [GONE, REUSED], ids=["gone", "its number reused"])
