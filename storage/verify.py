@@ -89,23 +89,26 @@ def verify(
     tasks: Sequence[str] | None = None,
     everything: bool = False,
     backend: str | None = None,
+    batch: int | None = None,
 ) -> Report:
     """Recompute the hashes of the components that the tasks' best paths use, and the tasks' golden outputs.
 
     `tasks` None means all. `everything` adds all stored components, those of paths that lost as well, the momentum, and
     the golden outputs of all other paths that won a segment: an earlier one, or one of a task that was removed.
     (A path that won no segment never has any.) What was collected is left out. `backend` names the one that `forward`
-    runs on, as in `Golden.backend` (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
+    runs on, as in `Golden.backend`, and `batch` is how many images it computes at a time, as in `Golden.batch_shape`
+    (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
     """
+    here = _Here(backend, batch)
     names = [task.name for task in store.tasks()] if tasks is None else list(dict.fromkeys(tasks))
     checker = _Checker(store)
-    reports = [_check_task(store, name, forward, checker, backend) for name in names]
+    reports = [_check_task(store, name, forward, checker, here) for name in names]
     checker.check(part.digest for part in store.root().parts)
     earlier: list[TaskReport] = []
     traces: list[str] = []
     if everything:
         others = _others_with_golden(store, {report.path for report in reports})
-        earlier = [_check_path(store, name, store.path(id_), forward, checker, backend) for name, id_ in others]
+        earlier = [_check_path(store, name, store.path(id_), forward, checker, here) for name, id_ in others]
         checker.check(_stored(store, ComponentRow))
         traces = _stored(store, TraceRow)
         checker.check_traces(traces)
@@ -206,17 +209,25 @@ class _Checker:
         self.damaged[digest] = DamagedComponent(digest, reason, spec)
 
 
-def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, backend: str | None) -> TaskReport:
+@dataclass(frozen=True)
+class _Here:
+    """What decides the last bit of an output here; None: what it was when the golden outputs were made."""
+
+    backend: str | None
+    batch: int | None
+
+
+def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, here: _Here) -> TaskReport:
     path = store.best(name)
     if path is None:
         return TaskReport(name, "not comparable", reason="no segment of the task is finished yet")
     if path.task != name:
         return TaskReport(name, "different", path.id, reason=f"its best path belongs to the task '{path.task}'")
-    return _check_path(store, name, path, forward, checker, backend)
+    return _check_path(store, name, path, forward, checker, here)
 
 
 def _check_path(
-    store: Store, name: str, path: Path, forward: Forward, checker: _Checker, backend: str | None
+    store: Store, name: str, path: Path, forward: Forward, checker: _Checker, here: _Here
 ) -> TaskReport:
     components = checker.components(path)
     first = next((part for part in path.parts if part.digest in checker.damaged), None)
@@ -241,7 +252,7 @@ def _check_path(
         return replace(
             report, verdict="different", reason=f"its outputs cannot be computed: {type(error).__name__}: {error}"
         )
-    return _judged(report, golden, logits, backend)
+    return _judged(report, golden, logits, here)
 
 
 def _version(store: Store, path: Path) -> str | None:
@@ -249,10 +260,10 @@ def _version(store: Store, path: Path) -> str | None:
         return connection.scalar(select(PathRow.version).where(PathRow.id == path.id))
 
 
-def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], backend: str | None) -> TaskReport:
+def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], here: _Here) -> TaskReport:
     """The report with its verdict on `logits`; `report.component` says whether the path's weights are as they were."""
     report = replace(report, values=golden.logits.size)
-    elsewhere = _elsewhere(golden, backend) if report.component is None else ""
+    elsewhere = _elsewhere(golden, here) if report.component is None else ""
     if logits.shape != golden.logits.shape or logits.dtype != golden.logits.dtype:
         shapes = f"outputs are {logits.dtype} {logits.shape}, and were {golden.logits.dtype} {golden.logits.shape}"
         return replace(report, reason=shapes)
@@ -279,15 +290,18 @@ def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(values).view(np.uint32)
 
 
-def _elsewhere(golden: Golden, backend: str | None) -> str:
+def _elsewhere(golden: Golden, here: _Here) -> str:
     """What differs between here and where the golden outputs were made; empty when nothing does."""
     differences: list[str] = []
-    if backend is not None and backend != golden.backend:
-        differences.append(f"the back end was {golden.backend}, here it is {backend}")
+    if here.backend is not None and here.backend != golden.backend:
+        differences.append(f"the back end was {golden.backend}, here it is {here.backend}")
+    for then in golden.batch_shape[:1]:
+        if here.batch is not None and here.batch != then:
+            differences.append(f"{then} images were computed at a time, here it is {here.batch}")
     for package, then in sorted(golden.versions.items()):
-        here = _installed(package)
-        if here != then:
-            differences.append(f"{package} was {then}, here it is {here or 'missing'}")
+        now = _installed(package)
+        if now != then:
+            differences.append(f"{package} was {then}, here it is {now or 'missing'}")
     return "; ".join(differences)
 
 
