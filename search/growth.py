@@ -169,8 +169,9 @@ def home_name(store: Store, run: Run) -> str:
 
 
 def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
-    """An event that tells who works the run off from now on, where that is not as it was before. The person is told when
-    it is by other versions, or on another processor, than it was begun: then other bits can come of it.
+    """An event that tells who works the run off from now on, where that is not as it was before.
+
+    The person is told when it is by other versions, or on another processor, than it was begun: other bits can follow.
     """
     now = {
         "workers": "auto" if crew.workers is None else crew.workers,

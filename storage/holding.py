@@ -108,6 +108,6 @@ def _beat(store: Store, stop: threading.Event, pace: Pace, told: Told) -> None:
                 known = True
                 why = error.message.rstrip(".") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 told(
-                    f"The lease was not renewed for {passed:.0f} s ({why}). After {pace.expiry:g} s another process may "
-                    "take this one's work over; it is tried again."
+                    f"The lease was not renewed for {passed:.0f} s ({why}). After {pace.expiry:g} s another process "
+                    "may take this one's work over; it is tried again."
                 )

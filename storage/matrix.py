@@ -35,7 +35,10 @@ class Matrix:
 
 
 def accuracy_matrix(store: Store) -> Matrix:
-    """The matrix of the tasks that were not removed, from one state of the database. An unchanged route has the same accuracy by identity."""
+    """The matrix of the tasks that were not removed, from one state of the database.
+
+    An unchanged route has the same accuracy by identity.
+    """
     with store.reading() as connection:
         here = [task.name for task in catalog.load_tasks(connection)]
         segments = runs.load_segments(connection, SegmentRow.state == "finished")

@@ -145,12 +145,16 @@ def _others_with_golden(store: Store, known: Collection[str | None]) -> list[tup
 
 
 class _Checker:
-    """Reads components without trusting them; holds those of one path at a time, and remembers which were checked."""
+    """Reads components without trusting them; holds those of one path at a time, and remembers which were checked.
+
+    What is missing because it was collected since it was named is no damage: it is told apart as `collected`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: dict[str, Component] = {}
         self.checked: set[str] = set()
+        self.collected: set[str] = set()
         self.damaged: dict[str, DamagedComponent] = {}
 
     def components(self, path: Path) -> dict[str, Component]:
@@ -183,7 +187,7 @@ class _Checker:
                 found[digest] = Component(kinds[digest], arrays)
                 if found[digest].digest != digest:
                     self._blame(digest, "changed", str(kinds[digest]))
-        self.checked.update(digests)
+        self.checked.update(digest for digest in digests if digest not in self.collected)
         return found
 
     def _decoded(
@@ -196,14 +200,24 @@ class _Checker:
             try:
                 arrays = weights.decode(row.read())
             except BlobDamaged as error:
+                if error.reason == "missing" and self._was_collected(row.digest):
+                    continue
                 self._blame(row.digest, error.reason, str(kinds.get(row.digest, "")))
             except DECODING as error:
                 self._blame(row.digest, f"unreadable: {error}", str(kinds.get(row.digest, "")))
             else:
                 yield row.digest, arrays
-        for digest in digests:
-            if digest not in found:
+        lost = [digest for digest in digests if digest not in found]
+        self.collected |= weights.collected(connection, lost)
+        for digest in lost:
+            if digest not in self.collected:
                 self._blame(digest, "missing", str(kinds.get(digest, "")))
+
+    def _was_collected(self, digest: str) -> bool:
+        """By now: a blob goes after the rows that named it, which a transaction that had begun before still sees."""
+        with self._store.reading() as now:
+            self.collected |= weights.collected(now, [digest])
+        return digest in self.collected
 
     def _blame(self, digest: str, reason: str, spec: str) -> None:
         self.damaged[digest] = DamagedComponent(digest, reason, spec)
@@ -223,12 +237,16 @@ def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, he
         return TaskReport(name, "not comparable", reason="no segment of the task is finished yet")
     if path.task != name:
         return TaskReport(name, "different", path.id, reason=f"its best path belongs to the task '{path.task}'")
-    return _check_path(store, name, path, forward, checker, here)
+    report = _check_path(store, name, path, forward, checker, here)
+    if checker.collected.isdisjoint(part.digest for part in path.parts):
+        return report
+    now = store.best(name)
+    if now is None or now.id != path.id:  # another path has won meanwhile, and this one was collected
+        return _check_task(store, name, forward, checker, here)
+    return replace(report, verdict="different", reason="a component was collected, though its task needs it")
 
 
-def _check_path(
-    store: Store, name: str, path: Path, forward: Forward, checker: _Checker, here: _Here
-) -> TaskReport:
+def _check_path(store: Store, name: str, path: Path, forward: Forward, checker: _Checker, here: _Here) -> TaskReport:
     components = checker.components(path)
     first = next((part for part in path.parts if part.digest in checker.damaged), None)
     component = None if first is None else f"{first.slot}: {first.spec.kind} ({checker.damaged[first.digest].reason})"
@@ -244,6 +262,9 @@ def _check_path(
         return replace(report, verdict=verdict, reason="its golden outputs were collected")
     if golden is None:
         return replace(report, reason="its golden outputs are missing")
+    if any(part.digest in checker.collected for part in path.parts):
+        verdict = "not comparable" if first is None else "different"
+        return replace(report, verdict=verdict, reason="a component was collected meanwhile")
     if any(part.digest not in components for part in path.parts):
         return replace(report, values=golden.logits.size, reason="a component cannot be read")
     try:
@@ -295,9 +316,9 @@ def _elsewhere(golden: Golden, here: _Here) -> str:
     differences: list[str] = []
     if here.backend is not None and here.backend != golden.backend:
         differences.append(f"the back end was {golden.backend}, here it is {here.backend}")
-    for then in golden.batch_shape[:1]:
-        if here.batch is not None and here.batch != then:
-            differences.append(f"{then} images were computed at a time, here it is {here.batch}")
+    batch = golden.batch_shape[0] if golden.batch_shape else here.batch
+    if here.batch is not None and here.batch != batch:
+        differences.append(f"{batch} images were computed at a time, here it is {here.batch}")
     for package, then in sorted(golden.versions.items()):
         now = _installed(package)
         if now != then:

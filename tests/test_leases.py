@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from simulated import ASYNC, Simulated, new_system, simulated
+from simulated import go_on as evolve_simulated
 from storage_samples import counts, grow, new_store, planned, trained
 from test_storage_faults import finished, python
 
@@ -85,7 +87,8 @@ def test_a_holder_goes_on_beating_after_whatever_went_wrong_and_tells_once(
     with holding(store, "adding", told=heard.append, pace=QUICK), Store.open(database, read_only=True) as other:
 
         def beats() -> int:
-            assert (lease := other.holder()) is not None
+            lease = other.holder()
+            assert lease is not None
             return lease.beat
 
         awaited(beats)
@@ -244,6 +247,46 @@ class _IsTakenOver(InProcessEvaluator):
             with Store.open(self.url) as other, other.writing() as connection:
                 leases.take(connection, ELSEWHERE, "resuming")
             yield result
+
+
+class _LosesWorkers(Simulated):
+    """Every child's first worker is lost; `look` is called before the second one begins."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__(2)
+        self.look = look
+
+    def train_from(self, source, supply, begun=unheard):
+        def twice(index, worker, seat=None, /):
+            begun(index, worker, seat)
+            begun(index, None)
+            self.look()
+            begun(index, "another", seat)
+
+        return super().train_from(source, supply, twice)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_child_whose_worker_was_lost_is_stale_until_another_begins(tmp_path: FilePath, asynchronous: bool) -> None:
+    seen: list[list[tuple[int, str | None]]] = []
+
+    def look() -> None:
+        (key,) = [segment.key for run in store.runs() for segment in run.segments]
+        seen.append([(r.attempt, r.worker) for r in store.candidates(key) if r.state == "STALE"])
+
+    settings = replace(ASYNC, asynchronous=asynchronous)
+    with simulated(str(tmp_path / "alone.db"), ["a"], settings, Simulated(2)) as alone:
+        undisturbed = meaning(alone)
+    with new_system(str(tmp_path / "m.db"), "a") as store:
+        begin(store, ("a",), settings)
+        evolve_simulated(store, _LosesWorkers(look))
+        assert [len(stale) for stale in seen] == [1] * 12
+        assert {attempt for ((attempt, _),) in seen} == {1}
+        key = store.runs()[0].segments[0].key
+        assert {(r.attempt, r.worker, r.state in ("DONE", "FAILED")) for r in store.candidates(key)} == {
+            (2, "another", True)
+        }
+        assert meaning(store) == undisturbed
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_the_server_is_told_to_miss_a_host_that_vanished(url: str, own: str, idl
     new_store(url).close()
     query = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp_keepalives_%' AND source = 'client'"
     with Store.open(f"{url}{own}") as store, store.reading() as connection:
-        found = {name: value for name, value in connection.execute(text(query))}
+        found = {row.name: row.reset_val for row in connection.execute(text(query))}
     assert found == {"tcp_keepalives_idle": idle, "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 
 
