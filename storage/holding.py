@@ -20,7 +20,7 @@ class Pace:
     """How often a holder beats, and how long it may be silent before another takes over; both in seconds."""
 
     beat: float = 2.0
-    expiry: float = 30.0
+    expiry: float = leases.EXPIRY_SECONDS
 
 
 Told = Callable[[str], None]
