@@ -123,9 +123,14 @@ class Draws:
             return number, self._work(record, plan)
         return self._drawn(worker)
 
-    def begun(self, number: int, worker: str, seat: Seat | None = None, /) -> None:
+    def begun(self, number: int, worker: str | None, seat: Seat | None = None, /) -> None:
         """Training begins. A new child was written as begun when it was drawn, so that only another attempt is told."""
         child = self.under_way[number]
+        if worker is None:
+            assert child.attempt is not None
+            place = (self._segment.key, child.record.generation, child.record.child)
+            self._search.store.lose_candidate(*place, child.attempt)
+            return
         drawn_for, child.leased_by = child.leased_by, None
         record = child.record
         self._search.listener(ChildBegun(record.candidate.task, record.generation, record.child, worker))

@@ -75,12 +75,12 @@ Flops = tuple[float, ...]
 
 class Begun(Protocol):
     """Hears that a worker begins to train the candidate of an index, and where the worker is, as soon as that is known;
-    again when the candidate begins anew elsewhere."""
+    that it has none any more (None), because the worker was lost, and then that it begins anew elsewhere."""
 
-    def __call__(self, index: int, worker: str, seat: Seat | None = None, /) -> None: ...
+    def __call__(self, index: int, worker: str | None, seat: Seat | None = None, /) -> None: ...
 
 
-def unheard(_: int, __: str, ___: Seat | None = None, /) -> None:
+def unheard(_: int, __: str | None, ___: Seat | None = None, /) -> None:
     """For those who need not know who trains what."""
 
 

@@ -153,8 +153,11 @@ def _train(
     attempts: dict[int, int] = {}
     trained: dict[str, Path] = {}
 
-    def begun(index: int, worker: str, seat: Seat | None = None, /) -> None:
+    def begun(index: int, worker: str | None, seat: Seat | None = None, /) -> None:
         record = waiting[index]
+        if worker is None:
+            store.lose_candidate(segment.key, record.generation, record.child, attempts.pop(index))
+            return
         attempts[index] = store.lease_candidate(segment.key, record.generation, record.child, worker, seat)
         search.listener(ChildBegun(segment.task, generation, record.child, worker))
 

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+from mutant import __version__, backend
 from mutant.activations.homes import run_home
 from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
@@ -173,16 +175,37 @@ def home_name(store: Store, run: Run) -> str:
 
 
 def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
-    """An event that tells who works the run off from now on, where that is not as it was before."""
+    """An event that tells who works the run off from now on, where that is not as it was before.
+
+    The person is told when it is by other versions, or on another processor, than it was begun: other bits can follow.
+    """
     now = {
         "workers": "auto" if crew.workers is None else crew.workers,
         "ray_address": engine.address,
         "budget_seconds": engine.budget,
-        **({} if engine.share is None else {"share": engine.share}),
+        "share": engine.share,
+        "patience": engine.patience,
+        "pipeline": engine.pipeline,
+        "versions": {"mutant": __version__, **backend.versions()},
+        "processor": backend.processor(),
     }
     before = [event.data["now"] for event in store.events(run.id) if event.kind == "worked off by"]
+    others = next((_others(then, now) for then in before if then.get("versions")), [])  # older runs do not tell
+    if others:
+        text = f"Run {run.id} was begun with {'; '.join(others)}. Its children can end with other bits from here on."
+        engine.listener(Notice(text))
     if not before or before[-1] != now:
         store.record_event(run.id, "worked off by", {"before": before[-1] if before else None, "now": now})
+
+
+def _others(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a run was begun with, of that on which the last bits depend, where it is another now."""
+    there, here = dict(begun["versions"]), dict(now["versions"])
+    names = [name for name in here if there.get(name) != here[name]]
+    found = [f"{name} {there.get(name, 'missing')}, and here is {here[name]}" for name in names]
+    if begun.get("processor") != now["processor"]:
+        found.append(f"the processor {begun.get('processor')}, and here is {now['processor']}")
+    return found
 
 
 def reload(

@@ -122,6 +122,7 @@ class RayEvaluator:
             self._beginning.ended(member, more=shift.demand > 0)
             outcome = self._result(call, work[index], member, shift, index)
             if outcome is None:
+                begun(index, None)
                 shift.waiting.appendleft(index)
             elif shift.lazy:
                 yield index, outcome

@@ -170,6 +170,7 @@ class GangEvaluator:
                         deaths.setdefault(gang.work.candidate.id, []).append(death)
                         outcome = verdict(gang.work.candidate.id, deaths[gang.work.candidate.id])
                     if outcome is None:
+                        begun(gang.index, None)
                         again.append((gang.index, gang.work))
                     else:
                         asking = True

@@ -15,9 +15,8 @@ from mutant.tasks.errors import UserError
 
 PENALTIES = ("scale_factor", "compute_factor")
 _ALLOWED = (
-    "On resume may change: --workers, --ray-address, --budget, --cache-memory, --cache-disk, --no-cache, "
-    "--pipeline, and for "
-    "segments that have not begun --scale-factor and --compute-factor."
+    "On resume may change: --workers, --ray-address, --share, --patience, --pipeline, --budget, --cache-memory, "
+    "--cache-disk, --no-cache, and for segments that have not begun --scale-factor and --compute-factor."
 )
 BUDGET = "budget"
 

@@ -247,8 +247,10 @@ class System:
         `everything` also hashes the components and the momentum of all other paths, and recomputes the golden outputs
         of those that have some: they won an earlier segment, or their task was removed.
         """
-        names = list(tasks) or None
-        return verify(self.store, _logits, tasks=names, everything=everything, backend=backend.describe())
+        from mutant.network import BATCH
+
+        here = backend.describe()
+        return verify(self.store, _logits, tasks=list(tasks) or None, everything=everything, backend=here, batch=BATCH)
 
     def replay(self, run: int | None = None) -> tuple[Replay, ...]:
         """Draw every child of a run (all runs by default) again from its log, and compare. Nothing is trained."""

@@ -7,12 +7,13 @@ with its own components and images of its task, in the shapes that answers are c
 from functools import lru_cache
 
 from mutant import backend
+from mutant.network import BATCH
 from mutant.serving.engine import chain
 from mutant.serving.programs import Programs
 from mutant.serving.served import Served
 from mutant.storage.refusals import Collected, Damaged
 from mutant.storage.store import Store
-from mutant.storage.verify import elsewhere
+from mutant.storage.verify import Here, elsewhere
 
 ROWS = 5
 """Golden outputs that are compared: those of four rows and of one, the shapes that most answers are computed in."""
@@ -37,5 +38,5 @@ def prove(store: Store, path: Served, programs: Programs) -> None:
 
 
 @lru_cache(maxsize=1)
-def _here() -> str:
-    return backend.describe()
+def _here() -> Here:
+    return Here(backend.describe(), BATCH)

@@ -156,6 +156,13 @@ def lease(connection: Connection, segment: SegmentKey, generation: int, child: i
     return attempt
 
 
+def lose(connection: Connection, segment: SegmentKey, generation: int, child: int, attempt: int) -> None:
+    """Nobody trains a candidate any more that was RUNNING at this attempt: it is STALE until the next begins."""
+    row = CandidateRow
+    theirs = _place(segment, generation, child) & (row.state == "RUNNING") & (row.attempt == attempt)
+    connection.execute(update(row).where(theirs).values(state="STALE"))
+
+
 def _place(segment: SegmentKey, generation: int, child: int) -> ColumnElement[bool]:
     place = (CandidateRow.run == segment.run) & (CandidateRow.segment == segment.index)
     return place & (CandidateRow.generation == generation) & (CandidateRow.child == child)

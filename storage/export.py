@@ -20,6 +20,7 @@ from mutant.hyperparameters import Hyperparameters
 from mutant.mutation import from_dict, to_dict
 from mutant.path import Part, Path
 from mutant.storage import weights
+from mutant.storage.blobs.directory import sync
 from mutant.storage.card import model_card, system_card
 from mutant.storage.checks import checked
 from mutant.storage.faults import DECODING
@@ -57,6 +58,19 @@ def export_task(store: Store, task: str, directory: FilePath | str) -> FilePath:
     Raises UserError for an unknown task, one without a path, a directory that is not empty, or a full disk.
     """
     target = FilePath(directory).expanduser().absolute()
+    while True:
+        try:
+            _export_best(store, task, target)
+        except _Beaten:
+            continue
+        return target
+
+
+class _Beaten(Exception):
+    """Another path became the task's best while the one before was written."""
+
+
+def _export_best(store: Store, task: str, target: FilePath) -> None:
     wanted, path = store.task(task), store.best(task)
     if path is None:
         raise UserError(f"Task '{task}' has no trained path yet.", hint=f"Train one with: mutant evolve {task}")
@@ -74,8 +88,12 @@ def export_task(store: Store, task: str, directory: FilePath | str) -> FilePath:
         CONFIG: (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         CARD: model_card(info, wanted, path, lineage, evaluations, tasks).encode(),
     }
-    _write(target, files, lambda file: extract_task(store, task, file))
-    return target
+
+    def extract(file: FilePath) -> None:
+        if extract_task(store, task, file) != path.id:
+            raise _Beaten
+
+    _write(target, files, extract)
 
 
 def export_system(store: Store, directory: FilePath | str) -> FilePath:
@@ -115,6 +133,7 @@ def _write(target: FilePath, files: Mapping[str, bytes], database: Callable[[Fil
 
 
 def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], database: Callable[[FilePath], None]) -> None:
+    place = beside
     try:
         database(beside / SYSTEM)
         for name, data in files.items():
@@ -123,9 +142,11 @@ def _fill(beside: FilePath, target: FilePath, files: Mapping[str, bytes], databa
                 file.flush()
                 os.fsync(file.fileno())
         beside.chmod(0o755)
-        beside.rename(target)
+        sync(beside)
+        place = beside.rename(target)
+        sync(target.parent)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
 
 

@@ -20,7 +20,7 @@ class Pace:
     """How often a holder beats, and how long it may be silent before another takes over; both in seconds."""
 
     beat: float = 2.0
-    expiry: float = 30.0
+    expiry: float = leases.EXPIRY_SECONDS
 
 
 Told = Callable[[str], None]
@@ -33,11 +33,12 @@ def holding(
     """Hold the lease of the store's system: meanwhile `store` alone may change runs.
 
     A holder whose process is gone from this machine loses the lease at once, another when it was silent for
-    `pace.expiry` seconds; `told` hears of both. Raises Held when the holder is alive.
+    `pace.expiry` seconds; `told` hears of both, and, from the thread that beats, when that fails for half as long.
+    Raises Held when the holder is alive.
     """
     lease = _acquire(store, purpose, process or Process.here(), told, pace)
     stop = threading.Event()
-    thread = threading.Thread(target=_beat, args=(store, stop, pace.beat), name="lease", daemon=True)
+    thread = threading.Thread(target=_beat, args=(store, stop, pace, told), name="lease", daemon=True)
     try:
         store.lease = lease
         thread.start()
@@ -87,13 +88,26 @@ def _sweep(store: Store, told: Told) -> None:
         told(f"Swept {found.blobs:,} loose blobs ({found.bytes:,} bytes) that a crash had left.")
 
 
-def _beat(store: Store, stop: threading.Event, seconds: float) -> None:
-    """Until told to stop, or until the lease is lost; the next write of the run then says so."""
-    while not stop.wait(seconds):
+def _beat(store: Store, stop: threading.Event, pace: Pace, told: Told) -> None:
+    """Until told to stop, or until the lease is lost; the next write of the run then says so.
+
+    Whatever else goes wrong costs a beat, not the lease: a database may be busy or away for a moment. When it lasts,
+    `told` hears of it once.
+    """
+    beaten, known = time.monotonic(), False
+    while not stop.wait(pace.beat):
         try:
             with store.writing() as connection:
                 leases.beat(connection)
+            beaten, known = time.monotonic(), False
         except Superseded:
             return
-        except UserError:
-            continue  # a database that is busy or away for a moment costs a beat, not the lease
+        except Exception as error:
+            passed = time.monotonic() - beaten
+            if passed > pace.expiry / 2 and not known:
+                known = True
+                why = error.message.rstrip(".") if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                told(
+                    f"The lease was not renewed for {passed:.0f} s ({why}). After {pace.expiry:g} s another process "
+                    "may take this one's work over; it is tried again."
+                )

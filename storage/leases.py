@@ -19,6 +19,9 @@ from mutant.storage.records import now
 from mutant.storage.refusals import Conflict, Held, Superseded
 from mutant.storage.schema import CandidateRow, LeaseRow
 
+EXPIRY_SECONDS = 30.0
+"""How long a holder may be silent before another takes over."""
+
 
 @dataclass(frozen=True)
 class Lease:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mutant.storage import facts, runs
+from mutant.storage import catalog, facts, runs
 from mutant.storage.schema import SegmentRow
 from mutant.storage.store import Store
 
@@ -35,18 +35,23 @@ class Matrix:
 
 
 def accuracy_matrix(store: Store) -> Matrix:
-    """The matrix as it stands, from one state of the database. An unchanged route has the same accuracy by identity."""
+    """The matrix of the tasks that were not removed, from one state of the database.
+
+    An unchanged route has the same accuracy by identity.
+    """
     with store.reading() as connection:
+        here = [task.name for task in catalog.load_tasks(connection)]
         segments = runs.load_segments(connection, SegmentRow.state == "finished")
         measured = {(e.path, e.task): e.accuracy for e in facts.load_evaluations(connection) if e.split == TEST}
+    known = frozenset(here)
     active: dict[str, str] = {}
     steps: list[Step] = []
     accuracies: list[tuple[float | None, ...]] = []
     for segment in segments:
-        if segment.winner is None:  # every child failed: nothing came of the visit
+        if segment.winner is None or segment.task not in known:  # every child failed, or the task was removed
             continue
         active[segment.task] = segment.winner
         steps.append(Step(segment.run, segment.index, segment.task, segment.visit, tuple(active.values())))
         accuracies.append(tuple(measured.get((path, task)) for task, path in active.items()))
-    pathless = tuple(task.name for task in store.tasks() if task.name not in active)
+    pathless = tuple(name for name in here if name not in active)
     return Matrix(tuple(active), tuple(steps), tuple(accuracies), pathless)

@@ -1,17 +1,20 @@
 """Making a database, telling whether its schema fits this program, and bringing an older one up to date."""
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import URL
 
-from mutant.storage import migrations
+from mutant.storage import leases, migrations
 from mutant.storage.engine import connect, has_tables, holds_system, mark, revision
-from mutant.storage.faults import translated
+from mutant.storage.faults import naming_damage, translated
+from mutant.storage.leases import EXPIRY_SECONDS
 from mutant.storage.locks import WRITES
+from mutant.storage.schema import LeaseRow
 from mutant.storage.url import database_url, label
 from mutant.tasks.errors import UserError
 
@@ -50,17 +53,38 @@ def check_revision(url: URL, found: str | None) -> None:
     )
 
 
-def upgrade(url: str | None) -> tuple[str, str]:
-    """Bring a database's schema up to date, in one transaction; the revisions before and after."""
+def upgrade(url: str | None, *, expiry: float = EXPIRY_SECONDS) -> tuple[str, str]:
+    """Bring a database's schema up to date, in one transaction; the revisions before and after.
+
+    Raises Held while another process works on the system: one that holds its lease, and is heard of within `expiry`
+    seconds. One that is gone or silent loses the lease.
+    """
     place = database_url(url)
     found, newest = revision(place), migrations.REVISIONS[-1]
     if found is None or found not in migrations.REVISIONS:
         check_revision(place, found)
     assert found is not None
-    if found != newest:
-        with _writing(place) as connection:
-            _migrate(connection)
+    seen, end = None, 0.0
+    while found != newest:
+        with _writing(place) as connection, naming_damage(place):
+            lease = _holder(connection)
+            silent = seen is not None and seen == lease and time.monotonic() > end
+            if lease is None or lease.process is None or silent or lease.process.is_gone():
+                if lease is not None:
+                    leases.give_back(connection)
+                _migrate(connection)
+                break
+        if seen is None:
+            seen, end = lease, time.monotonic() + expiry
+        elif seen != lease:
+            raise leases.is_held(lease)
+        time.sleep(0.2)
     return found, newest
+
+
+def _holder(connection: Connection) -> leases.Lease | None:
+    """Who holds the lease, in a schema that has leases."""
+    return leases.holder(connection) if inspect(connection).has_table(LeaseRow.__tablename__) else None
 
 
 def alembic_config(connection: Connection) -> "Config":

@@ -5,6 +5,7 @@ take turns as on SQLite and each sees all that came before it. A reading one is 
 state and waits for nobody. (A repeatable writer would see the state from before it had the lock.)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -20,6 +21,9 @@ from mutant.storage.url import label
 from mutant.tasks.errors import UserError
 
 CONNECT_SECONDS = 10
+_KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""After how many seconds (and unanswered questions) a server gives up a client whose host has vanished, and with it the
+lock that writers wait for; by a server's own defaults that takes two hours. Through a socket they mean nothing."""
 _MARK = "mutant"
 _TABLES = """
 SELECT relname AS name, obj_description(oid, 'pg_class') AS said FROM pg_class
@@ -67,7 +71,8 @@ def connect(url: URL, *, read_only: bool = False, busy_seconds: float = BUSY_SEC
         "timezone": "UTC",
     }
     given = url.query.get("options", ())
-    options = [*((given,) if isinstance(given, str) else given), *(f"-c {k}={v}" for k, v in settings.items())]
+    own = (given,) if isinstance(given, str) else given
+    options = [*_options(_KEEPALIVES), *own, *_options(settings)]  # the last word counts
     defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "mutant"}
     arguments: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
     arguments["options"] = " ".join(options)
@@ -81,6 +86,10 @@ def connect(url: URL, *, read_only: bool = False, busy_seconds: float = BUSY_SEC
         ) from error
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    return [f"-c {name}={value}" for name, value in settings.items()]
 
 
 def reclaim(url: URL) -> tuple[int, int]:

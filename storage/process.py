@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from pathlib import Path
 class Process:
     """A process by its host, its number there, and what tells it from another that has the number later.
 
-    `boot` is the machine's start and its space of process numbers, `born` the process's start; both are empty where
-    the system does not tell them.
+    `boot` is the machine's start, its space of process numbers and, where it has one, its own number, separated by
+    spaces; `born` is the process's start. Both are empty where the system does not tell them.
     """
 
     host: str
@@ -28,9 +29,12 @@ class Process:
         here = Process.here()
         if self.host != here.host:
             return False
-        if self.boot != here.boot:
-            # Another boot of this host; or another container of the same name, of which nothing can be said.
-            return bool(self.boot and here.boot) and self.boot.partition(" ")[0] != here.boot.partition(" ")[0]
+        (boot, space, machine), (our_boot, our_space, our_machine) = _parts(self.boot), _parts(here.boot)
+        if boot != our_boot:
+            # Another boot of this machine; or of another one of its name, which only the machines' numbers can tell.
+            return bool(boot and our_boot and machine) and machine == our_machine
+        if space != our_space:  # another container, of which nothing can be said
+            return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -43,12 +47,27 @@ class Process:
         return f"process {self.pid} on {self.host}"
 
 
+def _parts(boot: str) -> tuple[str, str, str]:
+    """The start, the space of process numbers, and the machine; empty where `boot` does not tell them."""
+    start, space, machine, *_ = (*boot.split(" "), "", "", "")
+    return start, space, machine
+
+
 def _boot() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()} {_machine()}".rstrip()
     except OSError:
         return ""
+
+
+def _machine() -> str:
+    """The number that the machine was given when its system was installed; empty where it has none."""
+    try:
+        number = Path("/etc/machine-id").read_text().strip()
+    except (OSError, ValueError):
+        return ""
+    return number if re.fullmatch("[0-9a-f]{32}", number) else ""
 
 
 def _born(pid: int) -> str:

@@ -12,7 +12,7 @@ from mutant.outcome import Cost, FailureKind
 from mutant.path import Candidate
 
 CandidateState = Literal["QUEUED", "RUNNING", "DONE", "FAILED", "STALE"]
-"""QUEUED, then RUNNING while a worker has it, then DONE or FAILED; STALE when its controller or worker was lost."""
+"""QUEUED, then RUNNING while a worker has it, then DONE or FAILED; STALE while its controller or worker is lost."""
 OPEN = ("QUEUED", "RUNNING", "STALE")
 """The states of candidates without an outcome."""
 RunState = Literal["open", "finished", "abandoned"]

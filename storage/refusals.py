@@ -16,11 +16,11 @@ class Damaged(UserError):
 
 
 class BlobDamaged(Damaged):
-    """Weights in the blob store that cannot be what was written: `reason` is `missing` or `torn`."""
+    """Weights in the blob store, by their digest, that cannot be what was written: `reason` is `missing` or `torn`."""
 
-    def __init__(self, message: str, *, hint: str | None = None, reason: str = "missing") -> None:
+    def __init__(self, message: str, *, hint: str | None = None, digest: str, reason: str = "missing") -> None:
         super().__init__(message, hint=hint)
-        self.reason = reason
+        self.digest, self.reason = digest, reason
 
 
 class Full(UserError):

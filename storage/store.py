@@ -1,7 +1,6 @@
 """The store: the only way into a system's database. Every write is one transaction."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from sqlalchemy import Connection
@@ -13,12 +12,11 @@ from mutant.path import Path
 from mutant.pool import Pool
 from mutant.spans import Seat, Span
 from mutant.storage import births, candidates, catalog, facts, leases, lineage, migrate, paths, runs, tally, weights
-from mutant.storage.blobs.placement import Depot, Placement, chosen, opened
-from mutant.storage.engine import connect, revision
-from mutant.storage.faults import decoding, naming_damage, translated
+from mutant.storage.blobs.placement import Placement, chosen
+from mutant.storage.engine import revision
 from mutant.storage.founding import check_same, found
 from mutant.storage.images import TaskImages, write_images
-from mutant.storage.locks import BUSY_SECONDS, DEPOT, WRITES
+from mutant.storage.locks import BUSY_SECONDS
 from mutant.storage.records import (
     Baseline,
     CandidateRecord,
@@ -33,23 +31,18 @@ from mutant.storage.records import (
 from mutant.storage.refusals import Conflict
 from mutant.storage.schema import PathRow, RunRow, TaskRow
 from mutant.storage.timings import Beginning, ChildPlace, Commit, write_commit, write_worker
-from mutant.storage.url import database_url, label
-from mutant.tasks.errors import UserError
+from mutant.storage.transactions import Transactions
+from mutant.storage.url import database_url
 from mutant.tasks.task import Task
 
 
-class Store:
+class Store(Transactions):
     """An open system. Use it as a context manager; make one with `create` or `open`, not directly."""
 
     def __init__(self, url: URL, *, read_only: bool, busy_seconds: float) -> None:
-        self.url = url
-        self.read_only = read_only
-        self._engine = connect(url, read_only=read_only, busy_seconds=busy_seconds)
+        super().__init__(url, read_only=read_only, busy_seconds=busy_seconds)
         self._info: SystemInfo | None = None
-        self._depot: Depot | None = None
         self._committed: Commit | None = None
-        self.lease: leases.Lease | None = None
-        """The lease that this store holds (`holding.py`): every write asks whether it still does."""
 
     @staticmethod
     def create(
@@ -93,59 +86,11 @@ class Store:
             raise
         return store
 
-    def close(self) -> None:
-        self._engine.dispose()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def reading(self) -> Generator[Connection]:
-        """A transaction that sees one state of the database, for the modules of this room."""
-        with translated(self.url), naming_damage(self.url), self._engine.begin() as connection:
-            yield self._placed(connection)
-
-    @contextmanager
-    def writing(self) -> Generator[Connection]:
-        """A transaction with the write lock, committed whole or not at all, for the modules of this room.
-
-        Raises Superseded when this store held the lease and another process has taken it over.
-        """
-        with self._writing() as connection:
-            if self.lease is not None:
-                leases.check(connection, self.lease)
-            yield connection
-
-    @contextmanager
-    def changing(self) -> Generator[Connection]:
-        """A writing transaction that changes runs: raises Superseded or Held unless the lease is ours or nobody's."""
-        with self._writing() as connection:
-            leases.check(connection, self.lease)
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Generator[Connection]:
-        if self.read_only:
-            raise UserError(f"'{label(self.url)}' was opened for reading only, and this writes to it.")
-        engine = self._engine.execution_options(**{WRITES: True})
-        with translated(self.url), naming_damage(self.url), engine.begin() as connection:
-            yield self._placed(connection)
-
-    def _placed(self, connection: Connection) -> Connection:
-        """The connection, told where weights lie."""
-        if self._depot is None:
-            with decoding():
-                self._depot = opened(catalog.load_placement(connection), self.url)
-        return connection.execution_options(**{DEPOT: self._depot})
-
-    @property
-    def depot(self) -> Depot:
-        """Where the system's weights lie."""
-        with self.reading() as connection:
-            return weights.depot_of(connection)
 
     # The system and its tasks
 
@@ -294,6 +239,11 @@ class Store:
         with self.changing() as connection:
             write_worker(connection, token := leases.token(self.lease), worker, seat)
             return candidates.lease(connection, segment, generation, child, token, worker)
+
+    def lose_candidate(self, segment: SegmentKey, generation: int, child: int, attempt: int) -> None:
+        """Note that the worker of an attempt was lost, so that its candidate waits for another."""
+        with self.changing() as connection:
+            candidates.lose(connection, segment, generation, child, attempt)
 
     def tallies(self) -> dict[SegmentKey, tally.Tally]:
         """What became of the candidates of every segment that has any, counted."""

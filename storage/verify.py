@@ -89,23 +89,26 @@ def verify(
     tasks: Sequence[str] | None = None,
     everything: bool = False,
     backend: str | None = None,
+    batch: int | None = None,
 ) -> Report:
     """Recompute the hashes of the components that the tasks' best paths use, and the tasks' golden outputs.
 
     `tasks` None means all. `everything` adds all stored components, those of paths that lost as well, the momentum, and
     the golden outputs of all other paths that won a segment: an earlier one, or one of a task that was removed.
     (A path that won no segment never has any.) What was collected is left out. `backend` names the one that `forward`
-    runs on, as in `Golden.backend` (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
+    runs on, as in `Golden.backend`, and `batch` is how many images it computes at a time, as in `Golden.batch_shape`
+    (None: taken to be the golden outputs' own). Raises UserError for an unknown task.
     """
+    here = Here(backend, batch)
     names = [task.name for task in store.tasks()] if tasks is None else list(dict.fromkeys(tasks))
     checker = _Checker(store)
-    reports = [_check_task(store, name, forward, checker, backend) for name in names]
+    reports = [_check_task(store, name, forward, checker, here) for name in names]
     checker.check(part.digest for part in store.root().parts)
     earlier: list[TaskReport] = []
     traces: list[str] = []
     if everything:
         others = _others_with_golden(store, {report.path for report in reports})
-        earlier = [_check_path(store, name, store.path(id_), forward, checker, backend) for name, id_ in others]
+        earlier = [_check_path(store, name, store.path(id_), forward, checker, here) for name, id_ in others]
         checker.check(_stored(store, ComponentRow))
         traces = _stored(store, TraceRow)
         checker.check_traces(traces)
@@ -142,12 +145,16 @@ def _others_with_golden(store: Store, known: Collection[str | None]) -> list[tup
 
 
 class _Checker:
-    """Reads components without trusting them; holds those of one path at a time, and remembers which were checked."""
+    """Reads components without trusting them; holds those of one path at a time, and remembers which were checked.
+
+    What is missing because it was collected since it was named is no damage: it is told apart as `collected`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: dict[str, Component] = {}
         self.checked: set[str] = set()
+        self.collected: set[str] = set()
         self.damaged: dict[str, DamagedComponent] = {}
 
     def components(self, path: Path) -> dict[str, Component]:
@@ -180,7 +187,7 @@ class _Checker:
                 found[digest] = Component(kinds[digest], arrays)
                 if found[digest].digest != digest:
                     self._blame(digest, "changed", str(kinds[digest]))
-        self.checked.update(digests)
+        self.checked.update(digest for digest in digests if digest not in self.collected)
         return found
 
     def _decoded(
@@ -193,31 +200,53 @@ class _Checker:
             try:
                 arrays = weights.decode(row.read())
             except BlobDamaged as error:
+                if error.reason == "missing" and self._was_collected(row.digest):
+                    continue
                 self._blame(row.digest, error.reason, str(kinds.get(row.digest, "")))
             except DECODING as error:
                 self._blame(row.digest, f"unreadable: {error}", str(kinds.get(row.digest, "")))
             else:
                 yield row.digest, arrays
-        for digest in digests:
-            if digest not in found:
+        lost = [digest for digest in digests if digest not in found]
+        self.collected |= weights.collected(connection, lost)
+        for digest in lost:
+            if digest not in self.collected:
                 self._blame(digest, "missing", str(kinds.get(digest, "")))
+
+    def _was_collected(self, digest: str) -> bool:
+        """By now: a blob goes after the rows that named it, which a transaction that had begun before still sees."""
+        with self._store.reading() as now:
+            self.collected |= weights.collected(now, [digest])
+        return digest in self.collected
 
     def _blame(self, digest: str, reason: str, spec: str) -> None:
         self.damaged[digest] = DamagedComponent(digest, reason, spec)
 
 
-def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, backend: str | None) -> TaskReport:
+@dataclass(frozen=True)
+class Here:
+    """What decides the last bit of an output here; None: what it was when the golden outputs were made."""
+
+    backend: str | None
+    batch: int | None
+
+
+def _check_task(store: Store, name: str, forward: Forward, checker: _Checker, here: Here) -> TaskReport:
     path = store.best(name)
     if path is None:
         return TaskReport(name, "not comparable", reason="no segment of the task is finished yet")
     if path.task != name:
         return TaskReport(name, "different", path.id, reason=f"its best path belongs to the task '{path.task}'")
-    return _check_path(store, name, path, forward, checker, backend)
+    report = _check_path(store, name, path, forward, checker, here)
+    if checker.collected.isdisjoint(part.digest for part in path.parts):
+        return report
+    now = store.best(name)
+    if now is None or now.id != path.id:  # another path has won meanwhile, and this one was collected
+        return _check_task(store, name, forward, checker, here)
+    return replace(report, verdict="different", reason="a component was collected, though its task needs it")
 
 
-def _check_path(
-    store: Store, name: str, path: Path, forward: Forward, checker: _Checker, backend: str | None
-) -> TaskReport:
+def _check_path(store: Store, name: str, path: Path, forward: Forward, checker: _Checker, here: Here) -> TaskReport:
     components = checker.components(path)
     first = next((part for part in path.parts if part.digest in checker.damaged), None)
     component = None if first is None else f"{first.slot}: {first.spec.kind} ({checker.damaged[first.digest].reason})"
@@ -233,6 +262,9 @@ def _check_path(
         return replace(report, verdict=verdict, reason="its golden outputs were collected")
     if golden is None:
         return replace(report, reason="its golden outputs are missing")
+    if any(part.digest in checker.collected for part in path.parts):
+        verdict = "not comparable" if first is None else "different"
+        return replace(report, verdict=verdict, reason="a component was collected meanwhile")
     if any(part.digest not in components for part in path.parts):
         return replace(report, values=golden.logits.size, reason="a component cannot be read")
     try:
@@ -241,7 +273,7 @@ def _check_path(
         return replace(
             report, verdict="different", reason=f"its outputs cannot be computed: {type(error).__name__}: {error}"
         )
-    return _judged(report, golden, logits, backend)
+    return _judged(report, golden, logits, here)
 
 
 def _version(store: Store, path: Path) -> str | None:
@@ -249,10 +281,10 @@ def _version(store: Store, path: Path) -> str | None:
         return connection.scalar(select(PathRow.version).where(PathRow.id == path.id))
 
 
-def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], backend: str | None) -> TaskReport:
+def _judged(report: TaskReport, golden: Golden, logits: np.ndarray[Any, Any], here: Here) -> TaskReport:
     """The report with its verdict on `logits`; `report.component` says whether the path's weights are as they were."""
     report = replace(report, values=golden.logits.size)
-    other = elsewhere(golden, backend) if report.component is None else ""
+    other = elsewhere(golden, here) if report.component is None else ""
     if logits.shape != golden.logits.shape or logits.dtype != golden.logits.dtype:
         shapes = f"outputs are {logits.dtype} {logits.shape}, and were {golden.logits.dtype} {golden.logits.shape}"
         return replace(report, reason=shapes)
@@ -279,18 +311,18 @@ def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(values).view(np.uint32)
 
 
-def elsewhere(golden: Golden, backend: str | None) -> str:
-    """What differs between here and where the golden outputs were made; empty when nothing does.
-
-    `backend` is the one here, as in `Golden.backend` (None: taken to be theirs).
-    """
+def elsewhere(golden: Golden, here: Here) -> str:
+    """What differs between here and where the golden outputs were made; empty when nothing does."""
     differences: list[str] = []
-    if backend is not None and backend != golden.backend:
-        differences.append(f"the back end was {golden.backend}, here it is {backend}")
+    if here.backend is not None and here.backend != golden.backend:
+        differences.append(f"the back end was {golden.backend}, here it is {here.backend}")
+    batch = golden.batch_shape[0] if golden.batch_shape else here.batch
+    if here.batch is not None and here.batch != batch:
+        differences.append(f"{batch} images were computed at a time, here it is {here.batch}")
     for package, then in sorted(golden.versions.items()):
-        here = _installed(package)
-        if here != then:
-            differences.append(f"{package} was {then}, here it is {here or 'missing'}")
+        now = _installed(package)
+        if now != then:
+            differences.append(f"{package} was {then}, here it is {now or 'missing'}")
     return "; ".join(differences)
 
 

@@ -76,7 +76,8 @@ class Stored:
 
     def _damaged(self, how: str, reason: str) -> BlobDamaged:
         hint = "Restore the blob store from a copy. What else differs: mutant verify"
-        return BlobDamaged(f"The weights with the digest {self.digest[:12]} {how}.", hint=hint, reason=reason)
+        text = f"The weights with the digest {self.digest[:12]} {how}."
+        return BlobDamaged(text, hint=hint, digest=self.digest, reason=reason)
 
 
 def encode(arrays: Arrays) -> bytes:
@@ -233,6 +234,16 @@ def collected(connection: Connection, digests: Sequence[str]) -> frozenset[str]:
     for some in chunks(digests):
         found += connection.scalars(select(CollectedRow.digest).where(CollectedRow.digest.in_(some)))
     return frozenset(found)
+
+
+def check_not_collected(connection: Connection, missing: BlobDamaged) -> None:
+    """Raise Collected when weights whose blob is missing are collected by now: whoever missed it had begun to read
+    before, and a blob goes after the rows that named it."""
+    if connection.scalar(select(WeightsRow.key).where(WeightsRow.digest == missing.digest)) is not None:
+        return
+    error = _missing(connection, missing.digest, "a path")
+    if isinstance(error, Collected):
+        raise error from missing
 
 
 def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:

@@ -59,14 +59,16 @@ def _copy(theirs: Connection, ours: Connection, table: Table) -> None:
             ours.execute(insert(table), [portable_row(table, {**row}) for row in some])
 
 
-def extract_task(store: Store, task: str, file: FilePath) -> None:
-    """Write a new system with the root and one task of `store`, with all of the task's lineage, to `file`."""
+def extract_task(store: Store, task: str, file: FilePath) -> str:
+    """Write a new system with the root and one task of `store`, with all of the task's lineage, to `file`; the id of
+    the task's best path in it."""
     root = store.root()
     components = store.components(part.digest for part in root.parts)
     with Store.create(str(file), portable_info(store.info), root, components.values()) as extract:
-        import_tasks(store, extract, [task])
+        (came,) = import_tasks(store, extract, [task])
         with extract.writing() as connection:
             forget_places(connection)
+    return came.path
 
 
 def open_source(place: str) -> Store:

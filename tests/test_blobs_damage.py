@@ -12,8 +12,10 @@ from storage_samples import forward, grow, new_store, planned, trained
 from test_storage_faults import finished, first_child, python
 
 from mutant.storage import weights
+from mutant.storage.blobs.directory import Directory
+from mutant.storage.collection import gc
 from mutant.storage.digest import digest
-from mutant.storage.refusals import Damaged
+from mutant.storage.refusals import Collected, Damaged
 from mutant.storage.store import Store
 from mutant.storage.verify import verify
 from mutant.tasks.errors import UserError
@@ -49,6 +51,53 @@ def test_a_damaged_blob_is_told(store: Store, tmp_path: FilePath, how: str) -> N
             digest(store)
     file.write_bytes(data)
     assert verify(store, forward, everything=True).ok
+
+
+@pytest.fixture
+def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection does not write the file anew, for which it would wait for the reader beside it: this test."""
+    monkeypatch.setattr("mutant.storage.collection.reclaim", lambda _: (0, 0))
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_a_reader_from_before_a_collection_is_told_that_weights_were_collected(store: Store) -> None:
+    grow(store, "a")
+    loser = next(path for path in store.paths(task="a") if path != store.best("a"))
+    lost = loser.slots["head"].digest
+
+    def read() -> None:
+        with store.reading() as connection:
+            assert weights.specs(connection, [lost])  # from here on it sees this state
+            gc(store)
+            weights.read_components(connection, [lost])
+
+    with pytest.raises(Collected, match="were collected"):
+        read()
+    with pytest.raises(Collected):
+        store.component(lost)
+
+
+@pytest.mark.usefixtures("unwritten")
+@pytest.mark.parametrize("at", [0, 10, 20, 30, 40])
+def test_verify_beside_a_collection_finds_a_whole_system_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Whenever the collection comes: between two blobs of one transaction, or between two transactions."""
+    for _ in range(3):
+        grow(store, "a")
+    real, read = Directory.get, list[str]()
+
+    def get(self: Directory, digest: str) -> bytes | None:
+        read.append(digest)
+        if len(read) == at + 1:
+            gc(store)
+        return real(self, digest)
+
+    monkeypatch.setattr(Directory, "get", get)
+    report = verify(store, forward, everything=True)
+    assert len(read) > at
+    assert report.ok, report
+    assert report.tasks[0].verdict == "identical"
 
 
 @pytest.mark.parametrize("cut", [slice(0), slice(0, 50), None])

@@ -1,17 +1,19 @@
 """An exported task is complete by itself, whole or not there, and refuses to be read when it was changed."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from storage_samples import counts, forward, grow, grow_segment, new_store, planned, sample_task
 
-from mutant.storage import keys
+from mutant.storage import export, keys
 from mutant.storage.digest import digest
 from mutant.storage.export import CARD, CONFIG, MODEL, export_system, export_task, load_export
 from mutant.storage.facts import write_event
@@ -158,6 +160,61 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: FilePath, store: Store, mon
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
+        export_task(store, "a", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["system"]
+
+
+def test_all_files_tell_of_one_path_though_another_wins_meanwhile(
+    tmp_path: FilePath, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, first = export.extract_task, store.best("b")
+
+    def slowly(*arguments: Any) -> str:
+        if store.best("b") == first:
+            run = store.begin_run({}, ["b"])
+            grow_segment(store, run.segments[0].key, "b", store.root(), seed=9)
+            store.finish_run(run.id)
+        return real(*arguments)
+
+    monkeypatch.setattr(export, "extract_task", slowly)
+    made = load_export(export_task(store, "b", tmp_path / "out"))
+    with Store.open(str(tmp_path / "out" / SYSTEM), read_only=True) as extract:
+        inside = extract.best("b")
+    assert inside is not None
+    assert made.path.id == inside.id == getattr(store.best("b"), "id", None)
+    assert first is not None
+    assert inside.id != first.id
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "system"]
+
+
+def test_an_export_that_was_told_has_its_name_on_the_disk(
+    tmp_path: FilePath, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of its files before its own."""
+    real, synced = os.fsync, list[tuple[int, bool]]()
+
+    def note(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, (tmp_path / "out").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", note)
+    export_task(store, "a", tmp_path / "out")
+    assert synced[-2:] == [((tmp_path / "out").stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+@pytest.mark.parametrize("fails_at", range(5))
+def test_a_name_that_the_disk_does_not_take_leaves_nothing(
+    tmp_path: FilePath, store: Store, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    real, left = os.fsync, iter(range(fails_at, -1, -1))
+
+    def broken(descriptor: int) -> None:
+        if next(left) == 0:
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(UserError, match=r"Input/output error.*Nothing was left"):
         export_task(store, "a", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["system"]
 

@@ -1,12 +1,16 @@
 """One controller at a time: who is told, who takes over, whose results come too late, and what clocks cannot do."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 from growing import SMALL, go_on, grown, meaning, small_store, small_tasks
+from simulated import ASYNC, Simulated, new_system, simulated
+from simulated import go_on as evolve_simulated
 from storage_samples import counts, grow, new_store, planned, trained
 from test_storage_faults import finished, python
 
@@ -21,6 +25,7 @@ from mutant.storage.process import Process
 from mutant.storage.records import SegmentKey
 from mutant.storage.refusals import Conflict, Held, Late, Superseded
 from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
 
 QUICK = Pace(beat=0.05, expiry=0.5)
 ELSEWHERE = Process("elsewhere", "", 1, "")
@@ -67,6 +72,47 @@ def test_whoever_is_heard_of_keeps_the_lease_and_the_second_is_told(store: Store
     assert [line.split(" from")[0] for line in heard] == ["Waiting to hear"]
 
 
+@pytest.mark.parametrize("error", [UserError("The database is away."), RuntimeError("no such thing")], ids=str)
+def test_a_holder_goes_on_beating_after_whatever_went_wrong_and_tells_once(
+    store: Store, database: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, failing, heard = leases.beat, threading.Event(), list[str]()
+
+    def beat(connection: Any) -> None:
+        if failing.is_set():
+            raise error
+        real(connection)
+
+    monkeypatch.setattr(leases, "beat", beat)
+    with holding(store, "adding", told=heard.append, pace=QUICK), Store.open(database, read_only=True) as other:
+
+        def beats() -> int:
+            lease = other.holder()
+            assert lease is not None
+            return lease.beat
+
+        awaited(beats)
+        assert heard == []
+        failing.set()
+        awaited(lambda: heard)
+        failing.clear()
+        before = beats()
+        awaited(lambda: beats() > before)
+        failing.set()
+        awaited(lambda: len(heard) > 1)
+    assert len(heard) == 2, "once each time"
+    assert str(error).rstrip(".") in heard[0]
+    assert "After 0.5 s another process may take" in heard[0]
+    assert store.holder() is None
+
+
+def awaited(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("process", [GONE, REUSED], ids=["gone", "its number reused"])
 def test_a_holder_that_is_gone_from_this_machine_is_followed_at_once(store: Store, process: Process) -> None:
     with store.writing() as connection:
@@ -79,6 +125,39 @@ def test_a_holder_that_is_gone_from_this_machine_is_followed_at_once(store: Stor
     assert len(heard) == 1
     assert "is gone: taking over" in heard[0]
     assert [event.kind for event in store.events()] == ["taken over"]
+
+
+MINE, OTHERS = "a" * 32, "b" * 32
+
+
+@pytest.mark.parametrize(
+    ("boot", "gone"),
+    [
+        (f"earlier pid:[1] {MINE}", True),
+        (f"earlier pid:[2] {MINE}", True),
+        (f"earlier pid:[1] {OTHERS}", False),
+        ("earlier pid:[1]", False),
+        (f"now pid:[2] {MINE}", False),
+        ("", False),
+    ],
+    ids=["this machine before", "its container", "a namesake", "as older versions wrote", "a container", "unknown"],
+)
+def test_another_boot_is_gone_only_when_it_was_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, boot: str, gone: bool
+) -> None:
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: f"now pid:[1] {MINE}")
+    assert replace(Process.here(), boot=boot).is_gone() is gone
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: "now pid:[1]")
+    assert not replace(Process.here(), boot=boot).is_gone()
+
+
+def test_a_process_of_this_boot_is_known_by_its_number_whatever_the_row_says_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mutant.storage.process._boot", lambda: f"now pid:[1] {MINE}")
+    here = replace(Process.here(), boot="now pid:[1]")
+    assert not here.is_gone()
+    assert replace(here, pid=GONE.pid).is_gone()
 
 
 @pytest.mark.parametrize("jump", [-1e6, 1e6])
@@ -168,6 +247,46 @@ class _IsTakenOver(InProcessEvaluator):
             with Store.open(self.url) as other, other.writing() as connection:
                 leases.take(connection, ELSEWHERE, "resuming")
             yield result
+
+
+class _LosesWorkers(Simulated):
+    """Every child's first worker is lost; `look` is called before the second one begins."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__(2)
+        self.look = look
+
+    def train_from(self, source, supply, begun=unheard):
+        def twice(index, worker, seat=None, /):
+            begun(index, worker, seat)
+            begun(index, None)
+            self.look()
+            begun(index, "another", seat)
+
+        return super().train_from(source, supply, twice)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_child_whose_worker_was_lost_is_stale_until_another_begins(tmp_path: FilePath, asynchronous: bool) -> None:
+    seen: list[list[tuple[int, str | None]]] = []
+
+    def look() -> None:
+        (key,) = [segment.key for run in store.runs() for segment in run.segments]
+        seen.append([(r.attempt, r.worker) for r in store.candidates(key) if r.state == "STALE"])
+
+    settings = replace(ASYNC, asynchronous=asynchronous)
+    with simulated(str(tmp_path / "alone.db"), ["a"], settings, Simulated(2)) as alone:
+        undisturbed = meaning(alone)
+    with new_system(str(tmp_path / "m.db"), "a") as store:
+        begin(store, ("a",), settings)
+        evolve_simulated(store, _LosesWorkers(look))
+        assert [len(stale) for stale in seen] == [1] * 12
+        assert {attempt for ((attempt, _),) in seen} == {1}
+        key = store.runs()[0].segments[0].key
+        assert {(r.attempt, r.worker, r.state in ("DONE", "FAILED")) for r in store.candidates(key)} == {
+            (2, "another", True)
+        }
+        assert meaning(store) == undisturbed
 
 
 @pytest.fixture(scope="module")

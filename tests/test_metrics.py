@@ -13,6 +13,7 @@ from storage_samples import grow, grow_segment, new_store
 from mutant.search.metrics import MetricsReport, metrics, report
 from mutant.storage.matrix import Matrix, Step, accuracy_matrix
 from mutant.storage.records import Baseline, Evaluation
+from mutant.storage.removal import remove, undo
 from mutant.storage.store import Store
 
 
@@ -107,6 +108,17 @@ def test_the_matrix_of_a_system_follows_who_was_active(store: Store) -> None:
     whole = metrics(store)
     assert whole.backward_transfer.value == 0.125
     assert whole.gain_over_fine_tuning.value == -0.25
+
+
+def test_a_removed_task_counts_no_more(store: Store) -> None:
+    for path, accuracy in zip(grow(store, "a", "b"), (0.5, 0.25), strict=True):
+        store.record_evaluation(Evaluation(path.id, str(path.task), "test", accuracy, 100, "f" * 64))
+    remove(store, "a", force=True)
+    found = accuracy_matrix(store)
+    assert (found.tasks, found.accuracies, found.pathless) == (("b",), ((0.25,),), ("c",))
+    assert [step.task for step in found.steps] == ["b"]
+    undo(store, "a")
+    assert accuracy_matrix(store).accuracies == ((0.5,), (0.5, 0.25))
 
 
 @pytest.mark.slow

@@ -1,6 +1,12 @@
 """The schema's history: models and migrations agree, and a database of another schema is told, not touched."""
 
 import gzip
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
@@ -12,7 +18,8 @@ from storage_samples import new_store
 
 from mutant.storage import migrate, migrations
 from mutant.storage.digest import digest
-from mutant.storage.refusals import Conflict
+from mutant.storage.process import Process
+from mutant.storage.refusals import Conflict, Held
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
@@ -86,6 +93,58 @@ def test_a_database_of_an_older_version_is_upgraded_and_means_the_same(tmp_path:
             connection.execute(text("DELETE FROM weights"))
         with store.reading() as connection:
             assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+@pytest.fixture
+def leased(tmp_path: FilePath) -> Callable[[Process], FilePath]:
+    """A database of an older version whose lease a process holds."""
+
+    def make(process: Process) -> FilePath:
+        file = tmp_path / "mutant.db"
+        frozen = FilePath(__file__).parent / "frozen" / "schema_0007.db.gz"
+        file.write_bytes(gzip.decompress(frozen.read_bytes()))
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM leases")
+            row = (1, 7, process.host, process.boot, process.pid, process.born, "run 1", 0, "2026-01-01 00:00:00")
+            names = "key, token, host, boot, pid, born, purpose, beat, since"
+            connection.execute(f"INSERT INTO leases ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return file
+
+    return make
+
+
+def test_a_database_that_somebody_works_on_is_not_upgraded(leased: Callable[[Process], FilePath]) -> None:
+    file, stop = leased(Process.here()), threading.Event()
+
+    def beat() -> None:
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as connection:
+            while not stop.wait(0.05):
+                connection.execute("UPDATE leases SET beat = beat + 1")
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(Held, match=r"Another process works on this system.*\(run 1\)"):
+            migrate.upgrade(str(file))
+    finally:
+        stop.set()
+        thread.join()
+    with pytest.raises(UserError, match="older schema 0007"):
+        Store.open(str(file))
+
+
+@pytest.mark.parametrize(
+    ("process", "expiry"), [(replace(Process.here(), born="0"), 60.0), (Process("elsewhere", "", 1, ""), 0.3)]
+)
+def test_a_holder_that_is_gone_or_silent_loses_its_lease_to_an_upgrade(
+    leased: Callable[[Process], FilePath], process: Process, expiry: float
+) -> None:
+    file = leased(process)
+    started = time.monotonic()
+    assert migrate.upgrade(str(file), expiry=expiry) == ("0007", migrations.REVISIONS[-1])
+    assert time.monotonic() - started < 30
+    with Store.open(str(file)) as store:
+        assert store.holder() is None
 
 
 def test_upgrading_what_is_new_changes_nothing(tmp_path: FilePath) -> None:

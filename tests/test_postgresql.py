@@ -90,6 +90,16 @@ def test_a_read_only_connection_writes_nothing(url: str) -> None:
         connection.execute(text("DELETE FROM tasks"))
 
 
+@pytest.mark.parametrize(("own", "idle"), [("", "10"), ("&options=-c%20tcp_keepalives_idle%3D60", "60")])
+def test_the_server_is_told_to_miss_a_host_that_vanished(url: str, own: str, idle: str) -> None:
+    """In half a minute; and who asks for other times is given them. (Through a socket they are kept without effect.)"""
+    new_store(url).close()
+    query = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp_keepalives_%' AND source = 'client'"
+    with Store.open(f"{url}{own}") as store, store.reading() as connection:
+        found = {row.name: row.reset_val for row in connection.execute(text(query))}
+    assert found == {"tcp_keepalives_idle": idle, "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+
+
 def test_weights_are_not_compressed(url: str) -> None:
     with new_store(url) as store, store.reading() as connection:
         query = "SELECT attstorage FROM pg_attribute WHERE attrelid = 'weights'::regclass AND attname = 'data'"

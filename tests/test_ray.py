@@ -97,7 +97,13 @@ def test_a_worker_has_its_next_child_before_the_last_one_is_committed(evaluator)
 def test_a_child_that_kills_its_worker_twice_has_failed_and_the_others_go_on(evaluator):
     here = world()
     work = works(here, [[], [SetHyperparameter("flip", True)], [SetHyperparameter("nesterov", True)]], task="deadly")
-    outcomes = dict(evaluator.train(work, Shelf(here, replace(stripes(key="deadly"), augment=Deadly()))))
+    told = {0: [], 1: [], 2: []}
+
+    def begun(index, worker, seat=None, /):
+        told[index].append(worker)
+
+    outcomes = dict(evaluator.train(work, Shelf(here, replace(stripes(key="deadly"), augment=Deadly())), begun))
+    assert [worker is None for worker in told[1]] == [False, True, False], "it had no worker in between"
     assert isinstance(outcomes[0], Trained)
     assert isinstance(outcomes[2], Trained)
     assert isinstance(outcomes[1], Failed)

@@ -1,5 +1,6 @@
 """What may change when a run is resumed, what may not, and that a changed run is as exact as any other."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 from cli_calls import ALIKE, QUICK, call, done, refused, write_folder
 from growing import Saboteur
+from sqlalchemy import text
 
+from mutant import __version__, backend
 from mutant.storage.digest import digest
 from mutant.storage.store import Store
 
@@ -114,5 +117,38 @@ def test_who_works_it_off_is_an_event_when_it_changes(stopped: Callable[..., Pat
     db = stopped("m.db", 2)
     done("resume", "--workers", 1, "--budget", "1h", "--db", db)
     told = [data for kind, data in events(db) if kind == "worked off by"]
-    one = {"workers": 1, "ray_address": None, "budget_seconds": None}
+    one = {"workers": 1, "ray_address": None, "budget_seconds": None, "share": None, "patience": None}
+    one |= {"pipeline": False, "processor": backend.processor()}
+    one |= {"versions": {"mutant": __version__, **backend.versions()}}
     assert told == [{"before": None, "now": one}, {"before": one, "now": one | {"budget_seconds": 3600.0}}]
+
+
+def test_other_versions_and_another_processor_are_told_and_recorded(
+    stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, versions, processor = stopped("m.db", 2), backend.versions(), backend.processor()
+    assert interrupted(1, monkeypatch, "resume", "--workers", 1, "--db", db) == 130
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(backend, "versions", lambda: versions | {"jaxlib": "0.0.1"})
+        elsewhere.setattr(backend, "processor", lambda: "abacus")
+        told = " ".join(done("resume", "--workers", 1, "--db", db).err.split())
+    said = f"jaxlib {versions['jaxlib']}, and here is 0.0.1; the processor {processor}, and here is abacus."
+    assert told.count("was begun with") == 1
+    assert f"Run 1 was begun with {said} Its children can end with other bits" in told
+    first, last = [data["now"] for kind, data in events(db) if kind == "worked off by"]
+    assert (first["processor"], last["processor"]) == (processor, "abacus")
+    assert last["versions"] == first["versions"] | {"jaxlib": "0.0.1"}
+
+
+def test_the_same_versions_are_not_told_nor_those_of_runs_that_did_not_record_them(
+    stopped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = stopped("m.db", 2)
+    assert "was begun with" not in done("resume", "--workers", 1, "--db", db).err
+    older = stopped("older.db", 2)
+    with Store.open(str(older)) as store, store.writing() as connection:
+        engine = {"workers": 1, "ray_address": None, "budget_seconds": None}
+        data = json.dumps({"before": None, "now": engine})
+        connection.execute(text("UPDATE events SET data = :data WHERE kind = 'worked off by'"), {"data": data})
+    assert "was begun with" not in done("resume", "--workers", 1, "--db", older).err
+    assert [set(data["now"]) > set(engine) for kind, data in events(older) if kind == "worked off by"] == [False, True]

@@ -125,6 +125,22 @@ def test_a_program_that_computes_otherwise(store: Store) -> None:
     assert verify(store, forward, tasks=["a"], backend="tpu").tasks[0].verdict == "identical"
 
 
+def test_another_number_of_images_at_a_time_is_no_difference_but_said(store: Store) -> None:
+    grow(store, "a")
+
+    def other(path: Any, components: Any, images: Any) -> Any:
+        return -forward(path, components, images)
+
+    (golden,) = [store.golden(str(task.path)) for task in verify(store, forward, tasks=["a"]).tasks]
+    assert golden is not None
+    then = golden.batch_shape[0]
+    assert verify(store, other, tasks=["a"], batch=then).tasks[0].verdict == "different"
+    found = verify(store, other, tasks=["a"], batch=2 * then).tasks[0]
+    assert (found.verdict, found.differing) == ("not comparable", found.values)
+    assert found.reason == f"{then} images were computed at a time, here it is {2 * then}"
+    assert verify(store, forward, tasks=["a"], batch=2 * then).tasks[0].verdict == "identical"
+
+
 def test_signs_of_zero_and_shapes_count(store: Store) -> None:
     grow(store, "a")
 

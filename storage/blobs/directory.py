@@ -62,7 +62,7 @@ class Directory:
                 with suppress(OSError):
                     beside.unlink(missing_ok=True)
                 raise
-            _sync(path.parent)
+            sync(path.parent)
 
     def get(self, digest: str) -> bytes | None:
         with self._explained():
@@ -125,10 +125,11 @@ def _make(directory: Path) -> None:
         return
     _make(directory.parent)
     directory.mkdir(exist_ok=True)
-    _sync(directory.parent)
+    sync(directory.parent)
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Wait until the disk has the names in a directory."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
