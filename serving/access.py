@@ -1,5 +1,6 @@
 """Who may ask, and how often: API keys of two scopes, and a bucket of requests for each of those who ask."""
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -58,7 +59,7 @@ class Gate:
             while len(self._buckets) > _MOST_BUCKETS:
                 self._buckets.popitem(last=False)
         if left < 1:
-            wait = max(1, round((1 - left) / rate + 0.5))
+            wait = max(1, math.ceil((1 - left) / rate))
             raise Refused(429, f"More than {rate:g} requests per second.", "Wait a little.", {"Retry-After": str(wait)})
 
 
