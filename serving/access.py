@@ -4,6 +4,7 @@ Also by which name: a site may let its own name mean 127.0.0.1, and its pages in
 read what a server without keys answers.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -85,7 +86,7 @@ class Gate:
             while len(self._buckets) > _MOST_BUCKETS:
                 self._buckets.popitem(last=False)
         if left < 1:
-            wait = max(1, round((1 - left) / share + 0.5))
+            wait = max(1, math.ceil((1 - left) / share))
             raise Refused(429, f"More than {rate:g} requests per second.", "Wait a little.", {"Retry-After": str(wait)})
 
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from mutant import __version__
 from mutant.serving import administration, pages, people, protocol
 from mutant.serving.asking import Asker, ClientGone
+from mutant.serving.description import describe
 from mutant.serving.front import Front, refusal
 from mutant.serving.metrics import CONTENT_TYPE
 from mutant.serving.refusals import Refused, as_refused, broken
@@ -52,7 +53,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         413: "More bytes, pixels or images than the limit.",
         415: "A type of body that is not read.",
         422: "Bad input.",
-        429: "Too many requests.",
+        429: "Too many requests, or a full queue.",
+        500: "A fault of the server; its log has it, under the request's id.",
         503: "Not ready, or going down.",
         504: "No answer within the deadline.",
     }.items()
@@ -91,6 +93,7 @@ def build(service: Service) -> Front:
     for room in (people, protocol, administration, pages):
         app.include_router(room.router)
     app.add_api_route("/metrics", _metrics, methods=["GET"], response_class=Response, tags=["operation"])
+    describe(app)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)

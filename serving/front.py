@@ -24,7 +24,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger("mutant.serving")
 _CLOSE = {"Connection": "close"}
 _LENGTH = re.compile(r"[0-9]{1,19}")
-_PUBLIC = re.compile(r"/(assets/[^/]*|v2/health/(live|ready)|whoami|openapi\.json|favicon\.ico)?")
+PUBLIC = re.compile(r"/(assets/[^/]*|v2/health/(live|ready)|whoami|openapi\.json|favicon\.ico)?")
+"""Paths that need no key and are not counted."""
 
 
 class Front:
@@ -56,7 +57,7 @@ class Front:
 
     async def _admitted(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         self._service.gate.check_hosts(headers.getlist("host"))
-        if not _PUBLIC.fullmatch(scope["path"]):
+        if not PUBLIC.fullmatch(scope["path"]):
             address = (scope.get("client") or ("", 0))[0]
             scope["state"]["key"] = self._service.gate.enter(headers, address)
         settings = self._service.settings

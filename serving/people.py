@@ -74,6 +74,7 @@ _BODY: dict[str, Any] = {
             },
             "application/json": {"schema": ImageBody.model_json_schema()},
             "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }

@@ -15,7 +15,7 @@ from mutant import __version__
 from mutant.serving.asking import Asker, watched
 from mutant.serving.inference import EXTENSIONS, indexed
 from mutant.serving.inference import infer as inferred
-from mutant.serving.tensors import HEADER_LENGTH, InferRequest, Tensor, misread, read
+from mutant.serving.tensors import HEADER, InferRequest, Tensor, misread, read
 from mutant.storage.versions import versions
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
@@ -149,14 +149,19 @@ def _index_request(body: bytes) -> IndexRequest:
         raise misread(error) from error
 
 
+_HEADER: dict[str, Any] = {
+    "description": "Bytes of the JSON that the body begins with; binary data follow it. Without it all is JSON.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 9_999_999_999},
+}
 _INFER: dict[str, Any] = {
+    "parameters": [{"name": HEADER, "in": "header", "required": False, **_HEADER}],
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": InferRequest.model_json_schema()},
+            "application/json": {"schema": {"$ref": f"#/components/schemas/{InferRequest.__name__}"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
-    }
+    },
 }
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -165,6 +170,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
             "application/json": {"schema": {"type": "object", "required": ["model_name", "model_version", "outputs"]}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
+        "headers": {HEADER: _HEADER},
     }
 }
 
@@ -178,7 +184,7 @@ async def infer(request: Request, name: Name, version: Version | None = None) ->
     asker: Asker = request.app.state.asker
     path = await asker.version(name, version)
     request.state.tasks = [path.task.name]
-    body, length = await request.body(), request.headers.get(HEADER_LENGTH)
+    body, length = await request.body(), request.headers.get(HEADER)
     asked, images = await asker.parsing(len(body), read, body, length, asker.service.settings.most_images)
     tensors = await inferred(asker, path, asked, images, lambda: watched(request))
     told = {} if asked.id is None else {"id": asked.id}
@@ -199,5 +205,5 @@ def _response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> R
     if not raw:
         return JSONResponse(content)
     text = json.dumps(content, separators=(",", ":")).encode()
-    headers = {"Inference-Header-Content-Length": str(len(text))}
+    headers = {HEADER: str(len(text))}
     return Response(text + b"".join(raw), headers=headers, media_type="application/octet-stream")

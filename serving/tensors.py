@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mutant.serving.refusals import Refused, too_many
 
 Array = np.ndarray[Any, Any]
-HEADER_LENGTH = "inference-header-content-length"
+HEADER = "Inference-Header-Content-Length"
 Extent = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _PART = 2**16
@@ -98,7 +98,7 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
         return body, b""
     if _LENGTH.fullmatch(header_length) is None or int(header_length) > len(body):
-        raise Refused(422, f"Inference-Header-Content-Length cannot be {header_length[:20]!a}.")
+        raise Refused(422, f"{HEADER} cannot be {header_length[:20]!a}.")
     return body[: int(header_length)], body[int(header_length) :]
 
 

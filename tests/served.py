@@ -52,8 +52,10 @@ class Running:
 
 
 @contextmanager
-def running(database: FilePath | str, settings: ServeSettings = ServeSettings(refresh=0.1)) -> Iterator[Running]:
-    """A server of `database` behind a real socket, ready."""
+def running(
+    database: FilePath | str, settings: ServeSettings = ServeSettings(refresh=0.1), *, ready: bool = True
+) -> Iterator[Running]:
+    """A server of `database` behind a real socket, ready, or else only listening."""
     with Store.open(str(database), read_only=True) as store, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -63,7 +65,7 @@ def running(database: FilePath | str, settings: ServeSettings = ServeSettings(re
         thread.start()
         try:
             with httpx.Client(base_url=url, timeout=60) as client:
-                eventually(lambda: service.ready)
+                eventually(lambda: service.ready if ready else server.started)
                 yield Running(service, client, url)
         finally:
             server.should_exit = True
@@ -117,6 +119,13 @@ def _ready(url: str) -> bool:
         return httpx.get(f"{url}/v2/health/ready").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def eventually(true: Any, seconds: float = 60.0) -> None:

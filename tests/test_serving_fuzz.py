@@ -1,54 +1,213 @@
 """A client that does not care for our API: schemathesis on the server's own OpenAPI. No 5xx, and no surprise."""
 
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any
 
 import httpx
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-from served import grow_two, running
+from served import PIXELS, best, copy_of, encoded, grow_two, running
 
 from mutant.serving.settings import ServeSettings
+from mutant.storage import keys
+from mutant.storage.store import Store
 
 SLOW = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+ADMINISTRATION = ("DELETE /tasks/{task}", "POST /tasks/{task}/restore", "POST /refresh")
 SHORT_MS = 1_000
+MOST_BYTES = 200_000
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=SLOW, database=None)
 
 
 def no_server_error(context: Any, response: Any, case: Any) -> bool | None:
     """No 5xx but 504 where the request itself left less than a second: that is the documented answer to it."""
-    given = float((case.query or {}).get("timeout_ms") or SHORT_MS)
-    return None if response.status_code == 504 and given < SHORT_MS else not_a_server_error(context, response, case)
+    if response.status_code == 504 and _patience(case) < SHORT_MS:
+        return None
+    return not_a_server_error(context, response, case)
+
+
+def _patience(case: Any) -> float:
+    """The milliseconds that a request leaves."""
+    given = (case.query or {}).get("timeout_ms")
+    if given is None and isinstance(case.body, dict) and isinstance(case.body.get("parameters"), dict):
+        microseconds = case.body["parameters"].get("timeout")
+        given = microseconds / 1000 if isinstance(microseconds, int | float) else None
+    return SHORT_MS if given is None else float(given)
 
 
 CHECKS = [no_server_error, status_code_conformance, response_schema_conformance]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory):
-    with running(grow_two(tmp_path_factory.mktemp("fuzzed")), ServeSettings(most_bytes=200_000)) as here:
+def database(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    return grow_two(tmp_path_factory.mktemp("fuzzed"))
+
+
+@pytest.fixture(scope="module")
+def url(database: FilePath):
+    with running(database, ServeSettings(most_bytes=MOST_BYTES)) as here:
         yield here.url
+
+
+@dataclass
+class Admin:
+    """A server of a copy of the database, asked with an admin's key about what is there."""
+
+    url: str
+    headers: dict[str, str]
+    there: dict[str, str]
+    """Path parameters of a real task."""
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def undo(self, operation: str) -> None:
+        """Make sure that a removal, or a restoration, has something to do; it may have already."""
+        high = f"{self.url}/tasks/high"
+        if operation.startswith("DELETE"):
+            self.session.post(f"{high}/restore", headers=self.headers, timeout=60)
+        if operation.endswith("/restore"):
+            self.session.delete(high, params={"force": "true"}, headers=self.headers, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def admin(database: FilePath, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    copy = copy_of(database, tmp_path_factory.mktemp("administered"))
+    with Store.open(str(copy)) as store:
+        headers = {"Authorization": f"Bearer {keys.make(store, 'boss', 'admin')}"}
+        path = best(store, "low")
+    there = {"version": path.version, "digest": path.parts[0].digest, "run": "1", "index": "0"}
+    with running(copy, ServeSettings(most_bytes=MOST_BYTES)) as here:
+        yield Admin(here.url, headers, there)
+
+
+def _operations(url: str) -> list[Any]:
+    found = schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations()
+    return [one.ok() for one in found]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _fuzz(
+    strategy: st.SearchStrategy[Any], examples: int, *, before: Callable[[], None] = lambda: None, **sent: Any
+) -> Counter[int]:
+    """Ask with what a strategy draws; how often each status was the answer."""
+    statuses: Counter[int] = Counter()
+
+    @settings(QUICK, max_examples=examples)
+    @given(case=strategy)
+    def ask(case: Any) -> None:
+        before()
+        statuses[case.call_and_validate(checks=CHECKS, timeout=60, **sent).status_code] += 1
+
+    ask()
+    return statuses
 
 
 @pytest.mark.slow
 def test_no_request_is_answered_with_a_5xx(url: str) -> None:
-    api = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    asked: set[str] = set()
-    for found in api.get_all_operations():
-        operation: Any = found.ok()  # pyright: ignore[reportAttributeAccessIssue]
-        _fuzz(operation)
-        asked.add(operation.label)
-    assert {"POST /predict", "POST /v2/models/{name}/infer", "GET /metrics"} <= asked
+    operations = _operations(url)
+    for operation in operations:
+        with requests.Session() as session:
+            _fuzz(operation.as_strategy(), 12, session=session)
+    labels = {operation.label for operation in operations}
+    assert {"POST /predict", "POST /v2/models/{name}/infer", "GET /metrics"} <= labels
 
 
-def _fuzz(operation) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=SLOW, database=None)
-    @given(case=operation.as_strategy())
-    def ask(case) -> None:
-        case.call_and_validate(checks=CHECKS, timeout=60)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_nor_one_of_an_admin_about_what_is_there(admin: Admin, mode: GenerationMode) -> None:
+    asked: dict[str, set[int]] = {}
+    for operation in _operations(admin.url):
+        label: str = operation.label
+        if mode is GenerationMode.NEGATIVE and not (list(operation.body) or list(operation.query)):
+            continue  # nothing in it could be wrong
+        changes = label.startswith("DELETE") or label.endswith("/restore")
+        name = "base.css" if "/assets/" in label else "high" if changes else "low"
+        known = {**admin.there, "name": name, "task": name}
+        there = {one: value for one, value in known.items() if f"{{{one}}}" in label}
+        strategy = operation.as_strategy(mode, path_parameters=there, headers=admin.headers)
+        examples = 40 if list(operation.body) else 10
+        found = _fuzz(strategy, examples, before=lambda to=label: admin.undo(to), session=admin.session)
+        asked[label] = set(found)
+    deep = {"POST /predict", "POST /tasks/{task}/predict", "POST /v2/models/{name}/infer", "DELETE /tasks/{task}"}
+    assert deep <= asked.keys()
+    assert [label for label, statuses in asked.items() if statuses <= {401, 403, 404}] == []
+    if mode is GenerationMode.POSITIVE:
+        assert [label for label in ADMINISTRATION if 200 not in asked[label]] == []
 
-    ask()
+
+NUMBERS = st.one_of(st.integers(0, 8), st.integers(-(2**70), 2**70))
+HEADS = st.fixed_dictionaries(
+    {
+        "name": st.just("images"),
+        "shape": st.one_of(st.just([1, 2, 2, 3]), st.just([1]), st.lists(NUMBERS, max_size=5)),
+        "datatype": st.sampled_from(["UINT8", "BYTES", "FP32"]),
+    }
+)
+SOME_BYTES = st.one_of(
+    st.binary(max_size=64), st.just(bytes(12)), st.binary(max_size=20).map(lambda b: b"\x14\0\0\0" + b)
+)
+
+
+@st.composite
+def binary_requests(draw: st.DrawFn) -> tuple[bytes, str]:
+    """A body of the binary extension, and its header: often as they should be, often not quite."""
+    raw = draw(SOME_BYTES)
+    size = draw(st.one_of(st.just(len(raw)), NUMBERS, st.booleans(), st.floats(), st.text(max_size=5)))
+    tensor = {**draw(HEADS), "parameters": {"binary_data_size": size}}
+    asked: dict[str, Any] = {"inputs": [tensor], "parameters": {"binary_data_output": draw(st.booleans())}}
+    head = draw(st.one_of(st.just(json.dumps(asked).encode()), st.binary(max_size=30)))
+    odd = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
+    length = st.one_of(st.just(len(head)), st.integers(-2, len(head) + len(raw) + 2), NUMBERS).map(str)
+    return head + raw, draw(st.one_of(length, length, odd))
+
+
+@pytest.mark.slow
+def test_the_binary_extension_takes_any_length_and_body(url: str) -> None:
+    statuses: Counter[int] = Counter()
+
+    with httpx.Client(base_url=url, timeout=60) as client:
+
+        @settings(QUICK, max_examples=400)
+        @given(request=binary_requests())
+        def ask(request: tuple[bytes, str]) -> None:
+            body, length = request
+            found = client.post(
+                "/v2/models/low/infer", content=body, headers={"Inference-Header-Content-Length": length}
+            )
+            assert found.status_code in (200, 413, 422), found.text
+            assert found.status_code == 200 or found.json().keys() == {"error"}
+            statuses[found.status_code] += 1
+
+        ask()
+    assert statuses.keys() >= {200, 422}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WebP", "BMP", "TIFF"])
+def test_damaged_pictures_are_refused_or_answered(url: str, form: str) -> None:
+    whole = encoded(PIXELS[0], form)
+    places = st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255))
+
+    with httpx.Client(base_url=url, timeout=60) as client:
+
+        @settings(QUICK)
+        @given(changes=st.lists(places, max_size=4), length=st.one_of(st.just(len(whole)), st.integers(1, len(whole))))
+        def ask(changes: list[tuple[int, int]], length: int) -> None:
+            damaged = bytearray(whole)
+            for place, value in changes:
+                damaged[place] = value
+            found = client.post("/predict", content=bytes(damaged[:length]))
+            assert found.status_code in (200, 413, 422), found.text
+
+        ask()
 
 
 POST = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n%s\r\n\r\n{}"

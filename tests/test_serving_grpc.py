@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_calls import call
-from served import PIXELS, copy_of, encoded, eventually, grow_two, logits_of, running
+from served import PIXELS, copy_of, encoded, eventually, free_port, grow_two, logits_of, running
 
 from mutant.serving import refusals
 from mutant.serving.settings import ServeSettings
@@ -20,12 +20,6 @@ grpcclient = pytest.importorskip("tritonclient.grpc", reason="tritonclient has n
 
 service_pb2: Any = pytest.importorskip("tritonclient.grpc.service_pb2")
 service_pb2_grpc: Any = pytest.importorskip("tritonclient.grpc.service_pb2_grpc")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
