@@ -16,6 +16,8 @@ from growing import begin, small_store
 from postgres_server import Server
 
 from mutant.search.config import Settings
+from mutant.storage.store import Store
+from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask
 
 SETTINGS = Settings(
@@ -36,16 +38,33 @@ def begun(url: str, tasks: Mapping[str, LoadedTask], settings: Settings = SETTIN
         begin(store, tuple(tasks), settings, new=[task.task for task in tasks.values()])
 
 
+HASTY = """
+import functools, sys
+from mutant.cli.main import main
+from mutant.search import growth
+from mutant.storage.holding import Pace
+expiry = float(sys.argv.pop(1))
+growth.holding = functools.partial(growth.holding, pace=Pace(beat=expiry / 15, expiry=expiry))
+main()
+"""
+"""The program with another pace of its lease, in the same proportion: at its own a test would wait half a minute."""
+
+
 @dataclass
 class Controller:
-    """`mutant resume` in a process group of its own; `lines` is what it said."""
+    """`mutant resume` in a process group of its own; `lines` is what it said.
+
+    `expiry`: seconds after which it takes the place of a silent holder, and in proportion those between its own beats.
+    """
 
     url: str
     count: int
+    expiry: float | None = None
     lines: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "mutant.cli.main", "resume", "--db", self.url, "--workers", str(self.count)]
+        program = ["-m", "mutant.cli.main"] if self.expiry is None else ["-c", HASTY, str(self.expiry)]
+        command = [sys.executable, *program, "resume", "--db", self.url, "--workers", str(self.count)]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
@@ -86,9 +105,9 @@ class Controller:
 
 
 @contextmanager
-def controller(url: str, workers: int) -> Iterator[Controller]:
+def controller(url: str, workers: int, *, expiry: float | None = None) -> Iterator[Controller]:
     """A controller that does not outlive the block, nor does any process that it started."""
-    started = Controller(url, workers)
+    started = Controller(url, workers, expiry)
     try:
         yield started
     finally:
@@ -202,6 +221,19 @@ def interrupt(victim: Controller, rng: random.Random) -> int:
     assert code in (0, 128 + number), (code, victim.lines)
     assert not any("Traceback" in line for line in victim.lines), victim.lines
     return 1
+
+
+def stand_still(victim: Controller) -> None:
+    """Stop the process between two transactions: within one it would keep the database locked for others."""
+    end = time.monotonic() + 60
+    while True:
+        victim.process.send_signal(signal.SIGSTOP)
+        with suppress(UserError), Store.open(victim.url, busy_seconds=0.2) as store, store.writing():
+            return
+        assert victim.running(), victim.lines
+        assert time.monotonic() < end
+        victim.process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
 
 
 def fall_asleep(victim: Controller, rng: random.Random) -> int:

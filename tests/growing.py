@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
+from places import placement
 from sklearn.datasets import load_digits
 from tiny import world
 
@@ -41,9 +42,11 @@ def small_tasks(directory: FilePath) -> dict[str, LoadedTask]:
 
 
 def small_store(file: FilePath | str) -> Store:
+    """A system without tasks; a `Place` says where its weights are to lie."""
     here = world(3)
     info = SystemInfo("tiny", "vit", "none", "made for tests", "", 16, 0, "test", settings={"image_step": 8})
-    return Store.create(str(file), info, here.root, here.components.values())
+    place = file if isinstance(file, str) else str(file)
+    return Store.create(place, info, here.root, here.components.values(), placement(place))
 
 
 @contextmanager

@@ -58,6 +58,17 @@ class Server:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
+    def new_database_on(self, disk: Path) -> str:
+        """An empty database whose tables lie on another disk than the server's own, in the tablespace `small`."""
+        place = disk / "tables"
+        place.mkdir()
+        if self.owner is not None:
+            os.chown(place, self.owner, self.owner)
+        name = f"test_{next(self.numbers)}"
+        self.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
+        self.execute(f"CREATE DATABASE {name} TABLESPACE small")
+        return self.url(name)
+
     def drop(self, url: str) -> None:
         """Delete a database that `new_database` made, with the sessions that it still has."""
         self.execute(f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_calls import ALIKE, QUICK, done, refused, write_folder
+from disks import mounted
 from PIL import Image
 
 INIT = ("init", "--root", "random:vit-ti16", "--blocks", 0, "--image-size", 16)
@@ -324,14 +325,18 @@ def test_init_on_a_full_disk_leaves_no_system(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_during_a_run_loses_nothing(small: Path, tmp_path: Path) -> None:
-    with mounted(tmp_path / "disk", kibibytes=small.stat().st_size // 1024 + 320) as disk:
+    evolve = ("evolve", "plain", *QUICK, *ALIKE, "--children", 40)
+    alone = shutil.copy(small, tmp_path / "alone.db")
+    done(*evolve, "--db", alone)
+    with mounted(tmp_path / "disk", kibibytes=small.stat().st_size // 1024 + 3072) as disk:
         db = Path(shutil.copy(small, disk / "m.db"))
-        error = refused("evolve", "plain", *QUICK, *ALIKE, "--children", 40, "--db", db)
-        says(error, "no space", "m.db", "mutant resume")
+        says(refused(*evolve, "--db", db), "no space", "m.db", "mutant resume")
         roomy = Path(shutil.copytree(disk, tmp_path / "roomy")) / "m.db"
     done("verify", "--db", roomy)
+    (run,) = [run for run in done("status", "--db", roomy, "--json").json["runs"] if run["state"] == "open"]
+    assert 0 < run["segments"][0]["done"] < 40
     done("resume", "--workers", 1, "--db", roomy)
-    assert done("status", "--db", roomy, "--json").json["unfinished_run"] is None
+    assert done("digest", "--db", roomy).out == done("digest", "--db", alone).out
 
 
 def test_a_file_that_may_not_grow_is_told_without_a_traceback(tmp_path: Path) -> None:
@@ -345,20 +350,3 @@ def test_a_file_that_may_not_grow_is_told_without_a_traceback(tmp_path: Path) ->
     assert finished.returncode == 2, finished.stderr
     assert "Traceback" not in finished.stderr
     says(finished.stderr, "Error: ", "m.db")
-
-
-class mounted:  # noqa: N801
-    """A small file system of its own at `place`, where this machine lets us make one."""
-
-    def __init__(self, place: Path, *, kibibytes: int) -> None:
-        self.place, self.kibibytes = place, kibibytes
-
-    def __enter__(self) -> Path:
-        self.place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={self.kibibytes}k", "tmpfs", str(self.place)]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("may not mount a file system here")
-        return self.place
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "-l", str(self.place)], check=True)

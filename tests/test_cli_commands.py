@@ -279,6 +279,23 @@ def test_export_loads_back(grown: Path, tmp_path: Path) -> None:
     assert files == ["README.md", "config.json", "model.safetensors", "system.db"]
 
 
+def test_exports_predict_the_same_bytes_when_the_original_is_gone(grown: Path, tmp_path: Path) -> None:
+    (tmp_path / "original").mkdir()
+    db = shutil.copy(grown, tmp_path / "original" / "m.db")
+    images = sorted(shutil.copytree(grown.parent / "plain", tmp_path / "images").glob("*/*.png"))
+    predict = ("predict", "plain", *images, "--top-k", 2, "--json")
+    before = done(*predict, "--db", db).out
+    done("export", "plain", tmp_path / "task", "--db", db)
+    done("export", "--system", tmp_path / "whole", "--db", db)
+    shutil.rmtree(tmp_path / "original")
+    for name in ("task", "whole"):
+        (tmp_path / name).rename(tmp_path / f"moved {name}")
+        copy = tmp_path / f"moved {name}" / "system.db"
+        assert done(*predict, "--db", copy).out == before
+        assert done("verify", "--everything", "--db", copy, "--json").json["ok"] is True
+    assert [task["task"] for task in done("list", "--db", copy, "--json").json] == ["plain", "digits"]
+
+
 def test_upgrading_an_up_to_date_database_changes_nothing(copied: Path) -> None:
     found = done("db", "upgrade", "--db", copied, "--json").json
     assert found["changed"] is False

@@ -165,14 +165,35 @@ def test_why_leaks_are_unknown_is_told(store: Store, capsys: pytest.CaptureFixtu
 
 
 def arrays(file: FilePath, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], test: int) -> str:
+    """The first `test` images to test on, the next ten to validate on, and the others to train on."""
+    first = test + 10
     np.savez(
         file,
-        train_images=images[test:],
-        train_labels=labels[test:],
+        train_images=images[first:],
+        train_labels=labels[first:],
+        validation_images=images[test:first],
+        validation_labels=labels[test:first],
         test_images=images[:test],
         test_labels=labels[:test],
     )
     return f"arrays:{file}"
+
+
+CLONED_NORM = ("--preset", "mu2net-plus", *QUICK, *ALIKE)
+"""Every child trains a clone of the encoder's norm."""
+ON_THE_OTHER = ("--preset", "munet", *QUICK, *ALIKE, "--children", 1, "--generation-size", 1)
+"""The one child starts from the other task's best path, as muNet's first children do."""
+
+
+def added_on_another(directory: FilePath, first: str, second: str) -> tuple[list[str], Any]:
+    """What `add` and `show` tell of `second`, whose path builds on what `first` trained, and its leakage as JSON."""
+    db = directory / "m.db"
+    done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", db)
+    for_all = ("--no-baseline", "--db", db)
+    assert "Leakage" not in done("add", first, *CLONED_NORM, *for_all, "--name", "first").out
+    added = done("add", second, *ON_THE_OTHER, *for_all, "--name", "second").out
+    assert call("show", "first", "--db", db).code == 0
+    return [added, done("show", "second", "--db", db).out], done("show", "second", "--db", db, "--json").json["leakage"]
 
 
 @pytest.mark.slow
@@ -181,21 +202,40 @@ def test_a_leak_is_told_on_add_and_in_show(tmp_path: FilePath) -> None:
     images, labels = (digits.images[:200] * 15).astype(np.uint8), digits.target[:200] % 2
     first = arrays(tmp_path / "first.npz", images[:120], labels[:120], 20)
     second = arrays(tmp_path / "second.npz", images[70:200], labels[70:200], 60)  # 50 of its 60 trained the first
-    db = tmp_path / "m.db"
-    done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", db)
-    settings = ("--no-baseline", *QUICK, *ALIKE, "--db", db)
-    assert "Leakage" not in done("add", first, *settings, "--name", "first").out
-    added = done("add", second, *settings, "--name", "second", "--children", 12, "--generation-size", 6).out
-    facts = done("show", "second", "--db", db, "--json").json["leakage"]
-    told = done("show", "second", "--db", db).out
+    told, facts = added_on_another(tmp_path, first, second)
     assert facts["test_images"] == 60
-    parents = [part["task"] for part in done("show", "second", "--db", db, "--json").json["path"]["parts"]]
-    if "first" in facts["checked"]:
-        assert [(leak["task"], leak["identical"]) for leak in facts["leaks"]] == [("first", 50)]
-        assert facts["leaks"][0]["components"]
-        for out in (added, told):
-            assert "Leakage: 50 of 60 test images of second (50 identical, 0 near duplicates)" in out
-    else:
-        assert "first" not in parents
-        assert "Leakage: none of 60" in told
-    assert call("show", "first", "--db", db).code == 0
+    assert "first" in facts["checked"]
+    (leak,) = facts["leaks"]
+    assert (leak["task"], leak["identical"]) == ("first", 50)
+    assert leak["components"]
+    for out in told:
+        assert "Leakage: 50 of 60 test images of second (50 identical, 0 near duplicates)" in out
+
+
+@pytest.mark.slow
+def test_near_duplicates_are_told_on_add_and_in_show(
+    tmp_path: FilePath, photographs: list[np.ndarray[Any, Any]]
+) -> None:
+    """Of the first task's training images, the second tests brighter ones and such as were saved as JPEG again."""
+    half = len(photographs) // 2
+    of_each = [photographs[start : start + half] for start in (0, half)]  # the one photograph, and the other
+    for label, patches in enumerate(of_each):
+        changed = [*map(brighter, patches[:6]), *patches[6:12]]
+        splits = {"train": patches[:12], "validation": patches[12:14], "test": patches[14:16]}
+        for split, chosen in splits.items():  # all are given, so that none is held out of those to train on
+            write(tmp_path / "first" / split / str(label), chosen, "png")
+        write(tmp_path / "second/train" / str(label), patches[16:], "png")
+        write(tmp_path / "second/test" / str(label), changed, "jpg")
+    told, facts = added_on_another(tmp_path, f"folder:{tmp_path / 'first'}", f"folder:{tmp_path / 'second'}")
+    (leak,) = facts["leaks"]
+    assert (leak["task"], leak["identical"]) == ("first", 0)
+    near = leak["near_duplicates"]
+    assert 12 <= near <= facts["test_images"] == 24  # flat patches of sky are near to nothing
+    for out in told:
+        assert f"Leakage: {near} of 24 test images of second (0 identical, {near} near duplicates)" in out
+
+
+def write(directory: FilePath, images: Sequence[np.ndarray[Any, Any]], suffix: str) -> None:
+    directory.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(directory / f"{number}.{suffix}")

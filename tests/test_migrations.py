@@ -9,19 +9,26 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from postgres_server import Server
+from psycopg.sql import SQL, Identifier, Placeholder
 from sqlalchemy import CheckConstraint, inspect, text
-from storage_samples import new_store
+from storage_samples import grow, new_store
 
 from mutant.storage import migrate, migrations
 from mutant.storage.digest import digest
+from mutant.storage.engine import connect, mark
+from mutant.storage.locks import WRITES
 from mutant.storage.process import Process
 from mutant.storage.refusals import Conflict, Held
 from mutant.storage.schema import Base
 from mutant.storage.store import Store
+from mutant.storage.url import database_url
 from mutant.tasks.errors import UserError
 
 
@@ -78,21 +85,94 @@ FROZEN = {
 """Digests of the databases in `frozen/`, one of each revision but the newest, as that revision's program told them."""
 
 
+def thawed(revision: str, file: FilePath) -> FilePath:
+    frozen = FilePath(__file__).parent / "frozen" / f"schema_{revision}.db.gz"
+    file.write_bytes(gzip.decompress(frozen.read_bytes()))
+    return file
+
+
+def check_upgraded(store: Store, revision: str) -> None:
+    """It means what it meant, guards what is finished, and has the newest schema."""
+    assert digest(store) == FROZEN[revision]
+    assert store.unfinished_run() is not None
+    with pytest.raises(Conflict, match="does not change"), store.writing() as connection:
+        connection.execute(text("DELETE FROM weights"))
+    with store.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
 @pytest.mark.parametrize("revision", migrations.REVISIONS[:-1])
 def test_a_database_of_an_older_version_is_upgraded_and_means_the_same(tmp_path: FilePath, revision: str) -> None:
-    url = tmp_path / "mutant.db"
-    frozen = FilePath(__file__).parent / "frozen" / f"schema_{revision}.db.gz"
-    url.write_bytes(gzip.decompress(frozen.read_bytes()))
+    url = str(thawed(revision, tmp_path / "mutant.db"))
     with pytest.raises(UserError, match=rf"older schema {revision}.*mutant db upgrade"):
-        Store.open(str(url))
-    assert migrate.upgrade(str(url)) == (revision, migrations.REVISIONS[-1])
-    with Store.open(str(url)) as store:
-        assert digest(store) == FROZEN[revision]
-        assert store.unfinished_run() is not None
-        with pytest.raises(Conflict, match="does not change"), store.writing() as connection:
-            connection.execute(text("DELETE FROM weights"))
-        with store.reading() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        Store.open(url)
+    assert migrate.upgrade(url) == (revision, migrations.REVISIONS[-1])
+    with Store.open(url) as store:
+        check_upgraded(store, revision)
+
+
+def migrated(url: str, revision: str) -> None:
+    """Bring an empty database to the schema of an older revision, as its program made it."""
+    engine = connect(database_url(url), create=True)
+    with engine.execution_options(**{WRITES: True}).begin() as connection:
+        command.upgrade(migrate.alembic_config(connection), revision)
+        mark(connection)
+    engine.dispose()
+
+
+NUMBERED = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = 'public' AND (is_identity = 'YES' OR column_default LIKE 'nextval%')
+"""
+"""Columns whose numbers the server gives, which has to know which are taken."""
+
+
+def copied(file: FilePath, target: psycopg.Connection) -> int:
+    """Copy all rows of a SQLite database to a server's tables of the same names; how many.
+
+    The server makes its own types of the texts that SQLite keeps. It checks no foreign keys meanwhile, since tables
+    come in any order, and its triggers rest.
+    """
+    rows = 0
+    target.execute("SET session_replication_role = replica")
+    with closing(sqlite3.connect(file)) as source:
+        names = source.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        for (table,) in names.fetchall():
+            if table == "alembic_version":
+                continue
+            found = source.execute(f'SELECT * FROM "{table}"')
+            columns = SQL(", ").join(Identifier(column) for column, *_ in found.description)
+            values = SQL(", ").join([Placeholder()] * len(found.description))
+            statement = SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(table), columns, values)
+            for row in found.fetchall():
+                target.execute(statement, row)
+                rows += 1
+    for table, column in target.execute(NUMBERED).fetchall():
+        next_ = SQL("SELECT setval(pg_get_serial_sequence({}, {}), max({})) FROM {}")
+        target.execute(next_.format(table, column, Identifier(column), Identifier(table)))
+    return rows
+
+
+@pytest.mark.parametrize("revision", [migrations.REVISIONS[0], migrations.REVISIONS[-2]])
+def test_an_older_version_s_rows_on_a_server_are_upgraded_and_mean_the_same(
+    postgres: Server, tmp_path: FilePath, revision: str
+) -> None:
+    """The oldest and the newest frozen file's rows, in a server's database of the same revision."""
+    url = postgres.new_database()
+    file = thawed(revision, tmp_path / "frozen.db")
+    migrated(url, revision)
+    with psycopg.connect(url, options="-c timezone=UTC") as target:
+        assert copied(file, target) > 50
+    with pytest.raises(UserError, match=rf"older schema {revision}.*mutant db upgrade"):
+        Store.open(url)
+    assert migrate.upgrade(url) == (revision, migrations.REVISIONS[-1])
+    with Store.open(url) as store:
+        check_upgraded(store, revision)
+        run = store.unfinished_run()
+        assert run is not None
+        store.abandon_run(run.id)
+        assert grow(store, store.tasks()[0].name)
+    postgres.drop(url)
 
 
 @pytest.fixture
@@ -100,9 +180,7 @@ def leased(tmp_path: FilePath) -> Callable[[Process], FilePath]:
     """A database of an older version whose lease a process holds."""
 
     def make(process: Process) -> FilePath:
-        file = tmp_path / "mutant.db"
-        frozen = FilePath(__file__).parent / "frozen" / "schema_0007.db.gz"
-        file.write_bytes(gzip.decompress(frozen.read_bytes()))
+        file = thawed("0007", tmp_path / "mutant.db")
         with closing(sqlite3.connect(file)) as connection, connection:
             connection.execute("DELETE FROM leases")
             row = (1, 7, process.host, process.boot, process.pid, process.born, "run 1", 0, "2026-01-01 00:00:00")

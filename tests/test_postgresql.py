@@ -7,6 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chaos import begun
+from cli_calls import done, refused
+from disks import free, mounted
+from growing import small_tasks
 from postgres_server import Server, serving
 from sqlalchemy import text
 from storage_samples import counts, grow, new_store, planned, sample_info, sample_root, trained
@@ -164,6 +168,39 @@ def test_a_server_that_is_killed_loses_nothing(own_server: Server) -> None:
         assert (digest(store), counts(store)) == (before, rows)
         store.commit_outcome(key, 0, 7, trained(plan, store.root()))
         assert store.candidates(key)[0].state == "DONE"
+
+
+@pytest.mark.slow
+def test_a_servers_disk_that_fills_up_during_a_run_loses_nothing(postgres: Server, tmp_path: Path) -> None:
+    """The database is in a tablespace on a small disk, so that the server itself finds no space there."""
+    small = small_tasks(tmp_path)
+    alone, place = postgres.new_database(), postgres.directory / "disk"
+    try:
+        begun(alone, small)
+        done("resume", "--workers", 1, "--db", alone)
+        with mounted(place, kibibytes=64 * 1024) as disk:
+            url = postgres.new_database_on(disk)
+            try:
+                begun(url, small)
+                ballast = disk / "ballast"
+                ballast.write_bytes(b"x" * (free(disk) - 512 * 1024))
+                error = refused("resume", "--workers", 1, "--db", url)
+                assert "There is no space left for 'postgresql://" in error
+                assert "Free some space on the server's disk; then: mutant resume" in " ".join(error.split())
+                with Store.open(url, read_only=True) as store:
+                    run = store.unfinished_run()
+                    assert run is not None
+                    states = [r.state for segment in run.segments for r in store.candidates(segment.key)]
+                assert "DONE" in states
+                ballast.unlink()
+                assert done("verify", "--db", url).code == 0
+                done("resume", "--workers", 1, "--db", url)
+                assert done("digest", "--db", url).out == done("digest", "--db", alone).out
+            finally:
+                postgres.drop(url)
+                postgres.execute("DROP TABLESPACE small")
+    finally:
+        postgres.drop(alone)
 
 
 def test_a_connection_that_breaks_in_a_transaction_leaves_nothing(postgres: Server, url: str) -> None:

@@ -1,70 +1,25 @@
 """Ten readers during a run: no lock error, and whatever is read is one state of the database."""
 
+import json
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path as FilePath
-from typing import Any
 
 import pytest
+import reading
 from cli_calls import done
 from growing import digits_file
+from reading import THREADS
 from storage_samples import new_store
 
-from mutant.search.metrics import metrics
-from mutant.storage.digest import digest
 from mutant.storage.store import Store
 
-READERS = 10
-CHILD = "from mutant.cli.main import main; main()"
-
-
-def look(store: Store) -> Mapping[str, Any]:
-    """What status, list, show, report and predict ask the database for; checks that the answers belong together."""
-    pool, runs = store.pool(), store.runs()
-    winners = {s.task: s.winner for run in runs for s in run.segments if s.winner is not None}
-    for path in pool.paths:
-        assert path.task is not None
-        ancestors = store.ancestors(path.id)
-        assert ancestors[0] == path
-        assert ancestors[-1].task is None
-        components = store.components(part.digest for part in path.parts)
-        assert {c.digest for c in components.values()} == {part.digest for part in path.parts}
-        golden = store.golden(path.id)
-        assert golden is not None  # written with the segment's end, or not at all
-        assert golden.logits.shape[1] == len(store.task(path.task).class_names)
-    for run in runs:
-        for segment in run.segments:
-            for record in store.candidates(segment.key):
-                assert (record.state == "DONE") == (record.path is not None)
-    found = metrics(store)
-    assert len(found.matrix.steps) >= len(winners)
-    return {path.task or "": path.id for path in pool.paths}
-
-
-class Reader(threading.Thread):
-    """Opens the database anew for each look, until told to stop."""
-
-    def __init__(self, url: str, stop: threading.Event) -> None:
-        super().__init__()
-        self._url, self._stop_event = url, stop
-        self.looks, self.digests = 0, 0
-        self.seen: list[Mapping[str, Any]] = []
-        self.errors: list[str] = []
-
-    def run(self) -> None:
-        while not self._stop_event.is_set():
-            try:
-                with Store.open(self._url, read_only=True) as store:
-                    self.seen.append(look(store))
-                    digest(store)
-                self.looks += 1
-            except Exception as error:  # the test tells them all
-                self.errors.append(f"{type(error).__name__}: {error}")
-            time.sleep(0.02)
+PROCESSES = 5
+READERS = PROCESSES * THREADS
+READING = reading.__file__
+HERE = {**os.environ, "MUTANT_TRACEBACK": "1", "PYTHONPATH": str(FilePath(__file__).resolve().parents[1])}
 
 
 WRITE = """
@@ -96,31 +51,41 @@ def test_ten_readers_during_a_run(tmp_path: FilePath, new_database: Callable[[],
     files = [f"arrays:{digits_file(tmp_path, classes)}" for classes in ((0, 1), (2, 3), (4, 5))]
     budget = ("--children", "6", "--generation-size", "2", "--validations", "1", "--examples-per-validation", "64")
     quick = (*budget, "--reach", "0", "--mutation-probability", "0.02", "--workers", "1", "--no-baseline")
-    stop = threading.Event()
-    readers = [Reader(url, stop) for _ in range(READERS)]
-    added = subprocess.Popen(
-        [sys.executable, "-c", CHILD, "add", *files, *quick, "--db", url],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MUTANT_TRACEBACK": "1"},
-    )
+    readers = [started(url) for _ in range(PROCESSES)]
     try:
-        for reader in readers:
-            reader.start()
-        _, told = added.communicate(timeout=100)
+        assert [line_of(reader) for reader in readers] == ["reading"] * PROCESSES
+        added = run_add(*files, *quick, "--db", url)
+        assert added.returncode == 0, added.stderr
+        told = [reader.communicate(timeout=60) for reader in readers]
     finally:
-        added.kill()
-        stop.set()
         for reader in readers:
-            reader.join()
-    assert added.returncode == 0, told
-    assert [error for reader in readers for error in reader.errors] == []
-    assert all(reader.looks for reader in readers)
-    assert sum(reader.looks for reader in readers) >= 3 * READERS
-    for reader in readers:
-        sizes = [len(seen) for seen in reader.seen]
+            reader.kill()
+            reader.communicate()
+    assert [err for _, err in told] == [""] * PROCESSES
+    found = [reader for out, _ in told for reader in json.loads(out)]
+    assert len(found) == READERS
+    assert [error for reader in found for error in reader["errors"]] == []
+    assert all(reader["seen"] for reader in found)
+    assert sum(len(reader["seen"]) for reader in found) >= 3 * READERS
+    for reader in found:
+        sizes = [len(seen) for seen in reader["seen"]]
         assert sizes == sorted(sizes)  # time does not run backwards
-        for before, after in zip(reader.seen, reader.seen[1:], strict=False):
+        for before, after in zip(reader["seen"], reader["seen"][1:], strict=False):
             assert before.items() <= after.items()
     assert done("verify", "--db", url).code == 0
+
+
+def started(url: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, READING, url], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=HERE)
+
+
+def line_of(reader: subprocess.Popen[str]) -> str:
+    """The next line that it says; "" when it has ended."""
+    assert reader.stdout is not None
+    return reader.stdout.readline().rstrip()
+
+
+def run_add(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mutant.cli.main", "add", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=HERE)

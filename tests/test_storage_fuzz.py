@@ -1,7 +1,9 @@
 """Whatever happens to a database file, every question to it ends with an answer or with an error for people."""
 
 import json
+import shutil
 import sqlite3
+import struct
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path as FilePath
@@ -167,6 +169,82 @@ def test_a_damaged_file_is_told(
     @given(DAMAGE)
     def told(damaged: tuple[str, object]) -> None:
         check_damaged(tmp_path_factory.mktemp("damaged"), damage(good.read_bytes(), *damaged))
+
+    told()
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, good: FilePath) -> tuple[bytes, bytes]:
+    """The file of the small system with another run in its log only, as a process that was killed leaves it."""
+    directory = tmp_path_factory.mktemp("logged")
+    shutil.copy(good, directory / "mutant.db")
+    with Store.open(str(directory / "mutant.db")) as store:
+        grow(store, "a")
+        file, log = ((directory / name).read_bytes() for name in ("mutant.db", "mutant.db-wal"))
+    assert file == good.read_bytes()
+    return file, log
+
+
+WAL_HEADER, FRAME_HEADER = 32, 24
+"""Bytes before the first frame of a write-ahead log, and before the page in each (sqlite.org/fileformat2.html, 4.1)."""
+
+
+def sealed(log: bytes) -> bytes:
+    """The log with the checksums that SQLite would have written: else it reads as far as the first wrong one only."""
+    if len(log) < WAL_HEADER:
+        return log
+    order = ">" if log[3] & 1 else "<"
+    size = int.from_bytes(log[8:12], "big")
+    salt, sums, made = log[16:24], (0, 0), bytearray()
+    sums = checksums(log[:24], sums, order)
+    made += log[:24] + struct.pack(">2I", *sums)
+    for at in range(WAL_HEADER, len(log) - FRAME_HEADER - size + 1, FRAME_HEADER + size) if size else ():
+        head, page = log[at : at + 8], log[at + FRAME_HEADER : at + FRAME_HEADER + size]
+        sums = checksums(page, checksums(head, sums, order), order)
+        made += head + salt + struct.pack(">2I", *sums) + page
+    return bytes(made)
+
+
+def checksums(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    first, second = sums
+    for even, odd in struct.iter_unpack(f"{order}2I", data[: len(data) // 8 * 8]):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def check_damaged_log(directory: FilePath, file: bytes, log: bytes) -> None:
+    """A file with a log beside it, and without the index of the log, which is made anew from it."""
+    (directory / "mutant.db").write_bytes(file)
+    (directory / "mutant.db-wal").write_bytes(log)
+    read_all(str(directory / "mutant.db"), directory / "out")
+
+
+def test_a_log_is_sealed_as_sqlite_does_it(tmp_path: FilePath, logged: tuple[bytes, bytes]) -> None:
+    file, log = logged
+    assert sealed(log) == log
+    (tmp_path / "mutant.db").write_bytes(file)
+    (tmp_path / "mutant.db-wal").write_bytes(log)
+    with Store.open(str(tmp_path / "mutant.db")) as store:
+        assert len(store.runs()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_a_damaged_log_is_told(
+    tmp_path_factory: pytest.TempPathFactory, logged: tuple[bytes, bytes], pytestconfig: pytest.Config
+) -> None:
+    """As it is, which ends the log at the damage, and with checksums that fit, so that the damage is read."""
+    points: int = pytestconfig.option.chaos_points
+    file, log = logged
+
+    @settings(max_examples=8 if points == 1 else 20 * points)
+    @given(damaged=DAMAGE, fits=st.booleans(), both=st.booleans())
+    def told(damaged: tuple[str, object], fits: bool, both: bool) -> None:
+        changed = damage(log, *damaged)
+        beside = damage(file, *damaged) if both else file
+        check_damaged_log(tmp_path_factory.mktemp("log"), beside, sealed(changed) if fits else changed)
 
     told()
 
