@@ -182,9 +182,8 @@ class System:
     ) -> tuple[TaskSummary, ...]:
         """Go on with the unfinished run at its first open position, as if nothing had happened.
 
-        The tasks are read from their sources again, but for those `at_hand` by name. Of the `settings` only the
-        penalties may differ from the run's own, and they hold from the first segment that has not begun. Raises
-        `UserError` for others.
+        The tasks are read from their sources again, but for those `at_hand` by name. Of the `settings` only the budget
+        and, for segments that have not begun, the penalties may differ from the run's own: `UserError` for others.
         """
         run = self.store.unfinished_run()
         if run is None:
