@@ -51,7 +51,7 @@ def _complete_one(operation: dict[str, Any], *, is_public: bool) -> None:
     responses["431"] = _HEAD_TOO_LARGE
     operation["security"] = [] if is_public else _EITHER if is_administration else [*_EITHER, _NOBODY]
     never = [("401", "429")] if is_public else []
-    never += [] if is_administration else [("403", "409")]
+    never += [] if is_administration else [("409",)]  # 403 may be a matter of the Host header
     never += [] if "requestBody" in operation else [("408", "415")]
     for status in chain.from_iterable(never):
         responses.pop(status, None)

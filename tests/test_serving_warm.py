@@ -21,7 +21,7 @@ def compiling() -> Iterator[list[str]]:
     """What JAX traces, lowers and compiles meanwhile, in any thread of this process."""
     heard: list[str] = []
 
-    def hear(event: str, seconds: float, **_: Any) -> None:
+    def hear(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
             heard.append(event)
 
