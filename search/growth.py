@@ -189,8 +189,9 @@ def _record_engine(store: Store, run: Run, engine: Engine, crew: Crew) -> None:
         "versions": {"mutant": __version__, **backend.versions()},
         "processor": backend.processor(),
     }
-    before = [event.data["now"] for event in store.events(run.id) if event.kind == "worked off by"]
-    others = next((_others(then, now) for then in before if then.get("versions")), [])  # older runs do not tell
+    before = [event.data["now"] for event in store.events(run.id, "worked off by")]
+    told = [then for then in before if then.get("versions")]  # older runs do not tell
+    others = _others(told[0], now) if told else []
     if others:
         text = f"Run {run.id} was begun with {'; '.join(others)}. Its children can end with other bits from here on."
         engine.listener(Notice(text))

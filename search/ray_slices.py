@@ -44,7 +44,8 @@ def whole_slices() -> dict[str, Shape]:
     """The cluster's slices of which every host is there, by name."""
     hosts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
     for node in ray.nodes():
-        labels, chips = node.get("Labels") or {}, int(node["Resources"].get("TPU", 0))
+        labels: Mapping[str, str] = node.get("Labels") or {}
+        chips = int(node["Resources"].get("TPU", 0))
         if node["Alive"] and chips and {TOPOLOGY, POD, NAME, RANK} <= {*labels}:
             hosts[labels[NAME], labels[TOPOLOGY], labels[POD]][labels[RANK]] = chips
     found: dict[str, Shape] = {}

@@ -132,7 +132,7 @@ def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_
     fast, slow = (few.add(env_vars={KIND: kind}) for kind in ("fast=1e12", "slow=1e9"))
     edits = [[], [SetHyperparameter("momentum", None)], [SetHyperparameter("nesterov", True)], []]
     work = [replace(item, flops=flops) for item, flops in zip(works(here, edits), (2e9, 4e9, 1e9, 3e9), strict=True)]
-    heard: list[tuple[int, str]] = []
+    heard: list[tuple[int, str | None]] = []
     evaluator = RayEvaluator(2, terms=Terms(few.address))
     try:
         abouts = evaluator.abouts
@@ -146,7 +146,7 @@ def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_
     finally:
         evaluator.close()
     names = {f"worker {slot}": about.kind for slot, about in abouts.items()}
-    assert {(index, names[who]) for index, who in heard[:2]} == {(1, "fast"), (2, "slow")}
+    assert {(index, names[who or ""]) for index, who in heard[:2]} == {(1, "fast"), (2, "slow")}
     alone = dict(InProcessEvaluator().train(work, Shelf(here, stripes())))
     for index, outcome in alone.items():
         other = outcomes[index]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from several import Cluster, cluster
 from shelves import Shelf, works
 from tiny import stripes, world
@@ -102,7 +103,7 @@ def test_a_gang_leaves_a_slice_that_others_hold_for_one_that_is_free(pod: tuple[
     ray.init(address=machines.address, log_to_driver=False)
     remote: Any = Member
     try:
-        where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(slices["one"][1], soft=False)
+        where = NodeAffinitySchedulingStrategy(slices["one"][1], soft=False)
         other = remote.options(num_cpus=0, resources={"TPU": 1}, scheduling_strategy=where).remote()
         assert ray.get(other.node.remote()) == slices["one"][1]
         rooms: OnSlices[str] = OnSlices(V4)
