@@ -90,9 +90,16 @@ def cluster() -> Iterator[Cluster]:
         lambda: RayCluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head),
         watchdog.place,
     )
+    made = Cluster(own, watchdog.place)
     try:
-        yield Cluster(own, watchdog.place)
+        yield made
     finally:
         ray.shutdown()
         own.shutdown()
         watchdog.end()
+        made.nodes.clear()
+        made.of_ray = own = None
+        with warnings.catch_warnings():
+            # Ray does not wait for what it has killed; a later test would be told.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()

@@ -81,10 +81,12 @@ def test_a_worker_that_hangs_is_killed_and_its_child_trained_again(ray_of_two, t
     heard = []
     evaluator = RayEvaluator(2, terms=Terms(patience=max(2.0, 1.5 * ray_of_two)))
     try:
-        outcomes = dict(evaluator.train(work, Shelf(here, data), lambda index, *_: heard.append(index)))
+        outcomes = dict(evaluator.train(work, Shelf(here, data), lambda index, who, *_: heard.append((index, who))))
     finally:
         evaluator.close()
-    assert sorted(heard) == [0, 1, 1, 2], "the one that hung is begun again, and no other"
+    begun = sorted(index for index, who in heard if who is not None)
+    assert begun == [0, 1, 1, 2], "the one that hung is begun again, and no other"
+    assert [index for index, who in heard if who is None] == [1], "and was taken back before"
     stopped = Path("/proc") / log.read_text().split()[0]
     end = time.monotonic() + 30
     while stopped.exists() and time.monotonic() < end:  # Ray asks it to end, and kills it five seconds later

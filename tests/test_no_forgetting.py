@@ -110,7 +110,7 @@ class Observed:
         self.store, self.tasks = store, tasks
         self.answers: Outputs = {}
         self.removed: Outputs = {}
-        self.rows: list[tuple[float | None, ...]] = []
+        self.rows: dict[tuple[int, int], dict[str, float | None]] = {}
         self.done: list[type[Step]] = []
         """The steps that found something to do."""
 
@@ -144,9 +144,21 @@ class Observed:
         self.answers[name] = now
         _evaluated(self.store, name, len(self.done))
         self.done.append(Grow)
+        self._compare_rows()
+
+    def _compare_rows(self) -> None:
+        """A row of the matrix says what it said before of the tasks that are there, and nothing of removed ones."""
         matrix = metrics(self.store).matrix
-        assert matrix.accuracies[: len(self.rows)] == tuple(self.rows)
-        self.rows = list(matrix.accuracies)
+        now = {
+            (step.run, step.segment): dict(zip(matrix.tasks, row, strict=False))
+            for step, row in zip(matrix.steps, matrix.accuracies, strict=True)
+        }
+        assert self.removed.keys().isdisjoint(matrix.tasks)
+        for key, row in self.rows.items():
+            if key in now:
+                assert {name: row[name] for name in row if name not in self.removed}.items() <= now[key].items()
+        for key, row in now.items():
+            self.rows[key] = self.rows.get(key, {}) | row
 
     def _bring_back(self, name: str) -> bool:
         """Whether it could be brought back: only a collection since it was removed can stand in the way."""
