@@ -190,7 +190,10 @@ def remove_key(
 
     with Store.open(db) as store:
         keys.take_back(store, name)
+        last = not keys.load(store)
     if as_json:
-        emit({"name": name, "taken_back": True})
-    else:
-        say(f"Key '{name}' is taken back.")
+        emit({"name": name, "taken_back": True, "last": last})
+        return
+    say(f"Key '{name}' is taken back.")
+    if last:
+        say("It was the last one: a server that listens to this machine alone answers without a key now.")

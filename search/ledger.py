@@ -9,6 +9,9 @@ from mutant.storage.costs import costs_of_run
 from mutant.storage.records import Run
 from mutant.storage.store import Store
 
+ASSUMED_SECONDS = 10.0
+"""So long as if children had been trained at `FLOPS_PER_SECOND` before any was."""
+
 
 @dataclass
 class Ledger:
@@ -55,9 +58,10 @@ class Ledger:
         return self._until(segment)
 
     def pace(self, *, on_device: bool = False) -> float:
-        """Counted FLOPs per second of the trained children so far (per device second: `on_device`), else a constant.
+        """Counted FLOPs per second of the trained children so far (per device second: `on_device`), and of some seconds
+        at an assumed rate: heads, which come first, take next to no FLOPs, and what they take is hardly training.
 
         It depends on the machine, so that only guesses of seconds rest on it.
         """
         seconds = self.on_device if on_device else self.trained.seconds
-        return self.trained.flops / seconds if self.trained.flops > 0 and seconds > 0 else FLOPS_PER_SECOND
+        return (self.trained.flops + ASSUMED_SECONDS * FLOPS_PER_SECOND) / (seconds + ASSUMED_SECONDS)

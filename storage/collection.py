@@ -35,6 +35,7 @@ from mutant.storage.lineage import ancestry, line_of
 from mutant.storage.paths import load_paths, with_keys
 from mutant.storage.permit import collecting
 from mutant.storage.records import now
+from mutant.storage.refusals import Conflict
 from mutant.storage.schema import (
     CollectedRow,
     ComponentRow,
@@ -87,7 +88,12 @@ def gc(store: Store, *, dry_run: bool = False, adopt: bool = False) -> Collectio
     """
     if dry_run:
         with store.reading() as connection:
-            return _with_loose(_survey(connection)[0], survey(connection))
+            found = _with_loose(_survey(connection)[0], survey(connection))
+            try:
+                exclusive(connection, "a collection")
+            except Conflict as error:
+                return replace(found, note=f"Not now: {error.message} {error.hint}")
+            return found
     with store.writing() as connection:
         exclusive(connection, "a collection")
         found, gone = _survey(connection)

@@ -49,7 +49,7 @@ def check_revision(url: URL, found: str | None) -> None:
         )
     raise UserError(
         f"The database '{label(url)}' has the schema {found}, newer than this version of mutant ({newest}).",
-        hint="Upgrade the program: pip install --upgrade mutant",
+        hint="Use the version of mutant that wrote it, or a later one.",
     )
 
 

@@ -101,6 +101,9 @@ def test_a_collection_is_refused_while_a_run_is_unfinished(tmp_path: FilePath) -
         for change in (lambda: gc(store), lambda: remove(store, "a"), lambda: import_tasks(store, store)):
             with pytest.raises(Conflict, match=r"Run 2 is not finished.*mutant resume"):
                 change()
+        would = gc(store, dry_run=True)
+        assert would.dropped
+        assert would.note.startswith("Not now: Run 2 is not finished")
         assert digest(store) == before
         store.abandon_run(run.id)
         assert gc(store).dropped

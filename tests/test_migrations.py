@@ -69,7 +69,7 @@ def test_an_older_schema_offers_the_upgrade(database: str, monkeypatch: pytest.M
 def test_a_newer_schema_is_refused(database: str) -> None:
     url = stamp(database, "9999")
     for refuse in (Store.open, migrate.upgrade):
-        with pytest.raises(UserError, match=r"9999, newer than this version.*pip install"):
+        with pytest.raises(UserError, match=r"9999, newer than this version.*or a later one"):
             refuse(url)
 
 

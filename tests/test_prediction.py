@@ -14,10 +14,10 @@ from tiny import CLASSES, world
 from mutant.assignment import Training
 from mutant.cost import component_flops
 from mutant.mutation import Clone, NewHead, SetHyperparameter
-from mutant.outcome import Failed, Trained
+from mutant.outcome import Cost, Failed, Trained
 from mutant.search.config import Settings
 from mutant.search.evaluator import InProcessEvaluator
-from mutant.search.ledger import Ledger
+from mutant.search.ledger import ASSUMED_SECONDS, Ledger
 from mutant.search.prediction import FLOPS_PER_SECOND, Sizes, predict_children, rough_count
 from mutant.storage.records import CandidateRecord, SegmentKey
 
@@ -73,7 +73,10 @@ def test_a_rate_is_measured_where_children_were(tmp_path: FilePath) -> None:
     with grown(tmp_path / "m.db", {"low": small_tasks(tmp_path)["low"]}) as store:
         found = store.candidates(SegmentKey(1, 0))
         flops, seconds = sum(r.cost.flops for r in found), sum(r.cost.seconds for r in found)
-        assert rate(found) == pytest.approx(flops / seconds)
+        assumed = ASSUMED_SECONDS * FLOPS_PER_SECOND
+        assert rate(found) == pytest.approx((flops + assumed) / (seconds + ASSUMED_SECONDS))
+        hours = replace(found[0], cost=Cost(seconds=10_000.0, flops=1e13))
+        assert rate([hours]) == pytest.approx(1e9, rel=0.05), "what was measured outweighs it"
         later = [record for record in found if record.generation == 1]
         before = rate([record for record in found if record.generation == 0])
         assert all((r.planned.predicted_seconds or 0) >= (r.planned.predicted_flops or 0) / before for r in later)

@@ -159,7 +159,10 @@ def test_keys_by_the_command_line(database: FilePath) -> None:
     assert made.out.strip() not in call("keys", "list", "--db", database).out
     wrong = call("keys", "rm", "depoly", "--db", database)
     assert (wrong.code, "Nearest: 'deploy'" in wrong.err) == (2, True)
-    assert done("keys", "rm", "deploy", "--json", "--db", database).json == {"name": "deploy", "taken_back": True}
+    assert call("keys", "add", "other", "--db", database).code == 0
+    taken = done("keys", "rm", "other", "--json", "--db", database).json
+    assert taken == {"name": "other", "taken_back": True, "last": False}
+    assert "this machine alone answers without a key" in done("keys", "rm", "deploy", "--db", database).out
     assert "no keys" in call("keys", "list", "--db", database).out
 
 
