@@ -27,7 +27,7 @@ test: $(STAMP) ## Run all tests, the chaos tests with one strike of each kind
 test-fast: $(STAMP) ## Run the tests that are not slow
 	$(BIN)/python -m pytest -m "not slow"
 
-chaos: $(STAMP) ## Kill what a run consists of 20 times each, read 2,200 damaged databases (half an hour)
+chaos: $(STAMP) ## Kill what a run consists of 20 times each, read 2,200 damaged databases (40 minutes)
 	$(BIN)/python -m pytest -m chaos --numprocesses 2
 
 lint: $(STAMP) ## Check style, format and types
