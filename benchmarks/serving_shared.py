@@ -2,9 +2,9 @@
 
     taskset -c 0 .venv/bin/python benchmarks/serving_shared.py [--tasks 1 4 8 16]
 
-Twenty seconds. T = 4, 8, 16: gains of 2.7, 3.7 and 4.6 where the bound allows 2.8, 4.0 and 5.0 (92 to 97% of it);
-weights of 16 tasks 4.3 times smaller. The goal is 90% of the bound, for every T. At T = 1 nothing is shared and the
-bound is 1: the row shows that going through the trie costs nothing. All figures: docs/serving.md.
+Twenty seconds. T = 1, 4, 8, 16: gains of 1.0, 2.7, 3.8 and 4.9 where the bound allows 1.0, 2.7, 3.8 and 4.9 (99 to
+101% of it); weights of 16 tasks 4.3 times smaller. The goal is 90% of the bound, for every T. At T = 1 nothing is
+shared and the bound is 1: the row shows that going through the trie costs nothing. All figures: docs/serving.md.
 The bound is T L / (p + T (L - p)): L the forward of a whole path, L - p that of what a task has for itself (the top
 block, the top's norm and a head; both timed here, round robin over the T tasks, so that caches are as in use).
 """

@@ -3,11 +3,11 @@ for one task, and against a server that has one onnxruntime session per task beh
 
     .venv/bin/python benchmarks/serving_traffic.py [--tasks 8] [--clients 1 8 32] [--seconds 4]
 
-A minute and a half. The goal is that a mix of 8 tasks gets 0.9 of the answers a second that a server of one model gets,
-with 1, 8 and 32 clients. It is missed when one of them is below, which the last lines say for each. Against one task of
-the same server it was missed at 1 and 8 clients (0.88, 0.78 and 0.92): what a task has for itself cannot be batched
-with another's. Against sessions: 0.62, 0.62 and 0.86 for single questions (onnxruntime's kernels are faster than XLA's
-here), 2.1, 4.4 and 5.5 times as many when every task is asked. All figures: docs/serving.md.
+A minute and a half. The goal is that a mix of 8 tasks gets 0.9 of the answers a second that a server of one model
+gets, with 1, 8 and 32 clients. It is missed: 0.85, 0.82 and 0.84, for what a task has for itself cannot be batched
+with another's (0.97, 0.78 and 0.83 of the same server asked for one task). Against sessions: 0.46, 0.71 and 0.72 for
+single questions (onnxruntime's kernels are faster than XLA's here), 1.9, 3.8 and 5.0 times as many when every task is
+asked. All figures: docs/serving.md.
 The servers run side by side on one core and are asked in turns, one at a time, so that what the machine does meanwhile
 meets all of them; the clients have the other core. Each figure is of one spell of `--seconds` after half a second to
 warm up. "all" asks every task for each image: one request here, one for each model there.

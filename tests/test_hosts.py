@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from chaos import begun
+from chaos import THROUGH, begun
 from growing import meaning, small_tasks
 from hosts import Network, network, possible
 
@@ -115,7 +115,7 @@ def test_strikes_at_random_moments_change_no_bit(
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     told, _ = controller.communicate(timeout=rng.uniform(4, 14))
-                    if "every run is finished" in told:  # it was killed when its last transaction was through
+                    if THROUGH in told:
                         break
                     assert controller.returncode in (0, -signal.SIGKILL) or "connect to GCS" in told, told
                     if controller.returncode == 0:
