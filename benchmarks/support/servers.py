@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,11 +80,14 @@ def _started(command: Sequence[str], ready: str, environment: Mapping[str, str])
         if found := re.search(r"http://[^\s:]+:(\d+)", line):
             port = int(found[1])
             break
-    drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    told = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
+    drained = subprocess.Popen(["cat"], stdin=process.stderr, stdout=told)
     try:
         while not _answers(f"http://127.0.0.1:{port}{ready}"):
             if process.poll() is not None:
-                raise RuntimeError(f"{command} ended with {process.returncode}")
+                drained.wait(10)
+                told.seek(0)
+                raise RuntimeError(f"{command} ended with {process.returncode}: {told.read()[-2000:]}")
             time.sleep(0.02)
         yield Server(port, process.pid, time.perf_counter() - began)
     finally:
@@ -91,6 +95,7 @@ def _started(command: Sequence[str], ready: str, environment: Mapping[str, str])
         process.wait(60)
         drained.wait(10)
         process.stderr.close()
+        told.close()
 
 
 def _answers(url: str) -> bool:
