@@ -82,9 +82,10 @@ def serve_replicas(
                 f"Ray Serve does not take the replicas: {last_line(error)}",
                 hint="Delete the application that is there, or join another cluster.",
             ) from error
-        except RuntimeError as error:
+        except (RuntimeError, RayError, TimeoutError) as error:  # on a busy machine Serve gives up its own waiting
             raise UserError(
-                f"The replicas did not come up: {last_line(error)}", hint="Serve without --replicas to see why."
+                f"The replicas did not come up: {last_line(error)}",
+                hint="Try again when the machine has less to do, or without --replicas to see why.",
             ) from error
         # Now, because Ray sets handlers of its own when it starts.
         before |= {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
