@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 import httpx
 import numpy as np
-from served import PIXELS, Process, eventually, infer_body, listen
+from served import PIXELS, Process, eventually, heard, infer_body
 
 START_SECONDS = 300
 """Ray starts slowly beside other tests."""
@@ -20,19 +19,9 @@ def replicated(database: FilePath | str, *options: object, port: int, ready_at: 
     """`mutant serve --replicas` on a port, ready to answer, at another address where so named."""
     command = [sys.executable, "-m", "mutant.cli.main", "serve", "--db", str(database), "--port", str(port)]
     process = subprocess.Popen([*command, *map(str, options)], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    here = Process(process, ready_at or f"http://127.0.0.1:{port}")
-    listener = threading.Thread(target=listen, args=(process.stderr, here.lines))
-    listener.start()
-    try:
+    with heard(Process(process, ready_at or f"http://127.0.0.1:{port}")) as here:
         eventually(lambda: _served(here), seconds=START_SECONDS)
         yield here
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        listener.join()
-        process.stderr.close()
 
 
 def texts(server: Process) -> str:

@@ -95,11 +95,19 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
     first = process.stderr.readline()
     found = re.search(r"http://\S+", first)
     assert found, first + process.stderr.read()
-    here = Process(process, found[0])
-    listener = threading.Thread(target=listen, args=(process.stderr, here.lines))
+    with heard(Process(process, found[0])) as here:
+        eventually(lambda: _ready(here.url), seconds=120)
+        yield here
+
+
+@contextmanager
+def heard(here: Process) -> Iterator[Process]:
+    """Note what a process says while the block lasts; it does not outlive the block."""
+    process = here.process
+    assert process.stderr is not None
+    listener = threading.Thread(target=_listen, args=(process.stderr, here.lines))
     listener.start()
     try:
-        eventually(lambda: _ready(here.url), seconds=120)
         yield here
     finally:
         if process.poll() is None:
@@ -109,7 +117,7 @@ def serving(database: FilePath | str, *options: str, environment: dict[str, str]
         process.stderr.close()
 
 
-def listen(stream: Any, lines: list[dict[str, Any]]) -> None:
+def _listen(stream: Any, lines: list[dict[str, Any]]) -> None:
     """Note what a server says; what is no JSON is a `text`."""
     lines.extend(json.loads(line) if line.startswith("{") else {"text": line} for line in stream)
 
