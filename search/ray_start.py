@@ -28,6 +28,8 @@ def start(cpus: int, address: str | None, **options: Any) -> Watchdog | None:
     with warnings.catch_warnings():
         # JAX warns of forks. Ray's processes are forked to start another program at once, which is safe.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+        # A start that fails forgets the programs that it had begun, with its traceback; the watchdog ends them.
+        warnings.filterwarnings("ignore", message=r"subprocess \d+ is still running", category=ResourceWarning)
         if address is None:
             return _started({**quiet, "address": "local", "num_cpus": cpus, "include_dashboard": False})
         try:
@@ -51,10 +53,7 @@ def _started(options: Mapping[str, Any]) -> Watchdog:
             if not isinstance(error, Exception):
                 raise
             told = last_line(error)
-        with warnings.catch_warnings():
-            # Ray forgets the programs that it had started by then; they have been ended above.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        gc.collect()
     raise UserError(
         f"Ray did not start on this machine, in {STARTS} tries: {told}",
         hint="It wants free cores and memory. To train in this process, without Ray: --workers 1",

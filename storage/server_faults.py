@@ -16,10 +16,7 @@ def explained_by_server(error: BaseException, name: str) -> UserError:
         case "23", _:
             return Conflict(f"'{name}' refused what was to be written, because it contradicts what is there ({words}).")
         case _, "53100":
-            return UserError(
-                f"There is no space left for '{name}'; nothing was half written.",
-                hint="Free some space on the server's disk; then: mutant resume",
-            )
+            return _full(name)
         case _, "53300":
             return UserError(f"The server of '{name}' has too many connections ({words}).", hint="Wait, or end some.")
         case _, "55P03":
@@ -47,6 +44,8 @@ def explained_by_server(error: BaseException, name: str) -> UserError:
 def _without_state(words: str, name: str) -> UserError:
     """Before there is a connection, or after it broke, only libpq's text tells what happened."""
     match words.lower():
+        case text if "no space left" in text:  # the server writes a file of its own for some new connections
+            return _full(name)
         case text if "password" in text or "authentication" in text:
             return UserError(
                 f"The server of '{name}' refused the role or its password ({_reason(words)}).",
@@ -68,6 +67,13 @@ def _without_state(words: str, name: str) -> UserError:
             return UserError(f"The server of '{name}' does not answer ({_reason(words)}).", hint=_UP)
         case _:
             return _lost(words, name)
+
+
+def _full(name: str) -> UserError:
+    return UserError(
+        f"There is no space left for '{name}'; nothing was half written.",
+        hint="Free some space on the server's disk; then: mutant resume",
+    )
 
 
 def _lost(words: str, name: str) -> UserError:

@@ -63,16 +63,17 @@ def joined(start: Callable[[], T], place: str) -> T:
     """What `start` returns; when Ray gives up on what it started in `place`, that is ended for another try."""
     for tries in range(STARTS):
         before = {*inhabitants(place)}
-        try:
-            return start()
-        except Exception:
-            if tries + 1 == STARTS:
-                raise
-            for pid in {*inhabitants(place)} - before:
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
         with warnings.catch_warnings():
+            # What a failed start forgets with its traceback is ended here.
             warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                return start()
+            except Exception:
+                if tries + 1 == STARTS:
+                    raise
+                for pid in {*inhabitants(place)} - before:
+                    with suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
             gc.collect()
     raise AssertionError
 
