@@ -229,8 +229,8 @@ def test_a_database_that_cannot_be_read_changes_no_answer(changing: FilePath) ->
     with running(changing, ServeSettings(refresh=0.05)) as here:
         before = here.client.post("/predict", content=PNG).json()["answers"]
         hidden = changing.with_suffix(".away")
+        changing.rename(hidden)  # first: a look between the two would keep a connection to the file that is away
         here.service.store._engine.dispose()
-        changing.rename(hidden)
         eventually(lambda: "mutant_database_up 0.0" in here.client.get("/metrics").text)
         assert here.client.post("/predict", content=PNG).json()["answers"] == before
         hidden.rename(changing)
