@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as Axes
 
 from mutant import backend
 from mutant.network import Tree
-from mutant.sgd import Child, Chunk, State, steps_of
+from mutant.sgd import MOST_PROGRAMS, Child, Chunk, State, steps_of
 from mutant.template import Template
 from mutant.typed import xla
 
@@ -75,9 +75,13 @@ class Gang:
         return Chunk(*own, *(_whole(self, part) for part in (chunk.rates, chunk.steps)))
 
     def gathered(self, tree: Any) -> Any:
-        """The whole arrays of a tree of the gang's, on this process."""
-        whole = _gathering(self)(tree) if self.sharded else tree
-        return xla.tree.map(np.asarray, whole)
+        """The whole arrays of a tree of the gang's, in this process's memory: one array at a time, so that a device
+        never has all of what was divided."""
+
+        def brought(array: Any) -> np.ndarray[Any, Any]:
+            return np.asarray(_gathering(self)(array) if self.sharded else array)
+
+        return xla.tree.map(brought, tree)
 
 
 def join(place: Membership, *, sharded: bool = False) -> Gang:
@@ -102,7 +106,7 @@ def join(place: Membership, *, sharded: bool = False) -> Gang:
     return Gang(Mesh(np.asarray(devices), (DATA,)), place.rank, place.size, sharded)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def gang_program(template: Template, gang: Gang) -> Callable[..., Any]:
     """`mutant.sgd.training_program` over the gang's mesh; its arguments are the gang's arrays."""
     backend.keep_compiled_programs()
@@ -115,8 +119,8 @@ def gang_program(template: Template, gang: Gang) -> Callable[..., Any]:
 
 @lru_cache(maxsize=16)
 def _gathering(gang: Gang) -> Callable[[Any], Any]:
-    def whole(tree: Any) -> Any:
-        return tree
+    def whole(array: Any) -> Any:
+        return array
 
     return xla.jit(whole, out_shardings=NamedSharding(gang.mesh, Axes()))
 

@@ -17,7 +17,7 @@ from mutant.component import Spec
 from mutant.families import apply, initial
 from mutant.groups import Groups
 from mutant.network import Tree
-from mutant.sgd import Child, Chunk, State, chain_function, cross_entropy, sgd
+from mutant.sgd import MOST_PROGRAMS, Child, Chunk, State, chain_function, cross_entropy, sgd
 from mutant.template import Fitted, Mode, Place, Template, padded
 from mutant.typed import jnp, lax, xla
 
@@ -59,7 +59,7 @@ def head_loss(spec: Spec, values: Any, x: jax.Array, y: Any, weights: Any) -> ja
     return cross_entropy(lax.optimization_barrier(apply(spec, values, x)), y, weights)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def interlocking_program(template: Template, groups: Groups) -> Callable[..., Any]:
     """(state, buffers, child, chunk) to (state, losses [C]), as `training_program`, for an `Interlocked` state.
 

@@ -1,10 +1,11 @@
-"""The compiled program that trains a suffix: SGD with momentum, many steps on the device in one call."""
+"""The compiled program that trains a suffix: SGD with momentum, or by its sign, many steps on the device in a call."""
 
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from mutant import backend
 from mutant.network import Tree
@@ -13,6 +14,10 @@ from mutant.template import Mode, Template
 from mutant.typed import jnp, lax, optax, xla
 
 CLIP_NORM = 1.0
+SIGN_STEP = 0.01
+"""How far a coordinate moves under `signum`, in learning rates: so that the same list of rates serves both."""
+MOST_PROGRAMS = 24
+"""Compiled training programs that a process holds, up to 50 MB each; older ones are read from the compilation cache."""
 
 
 class State(NamedTuple):
@@ -42,9 +47,10 @@ class Child(NamedTuple):
     trained: Any
     momentum: Any
     nesterov: Any
+    signum: Any = np.bool_(False)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def training_program(template: Template) -> Callable[..., Any]:
     """(state, buffers, child, chunk) to (state, losses [C]); what is given as the state is used up.
 
@@ -92,7 +98,8 @@ def cross_entropy(logits: jax.Array, y: Any, weights: Any) -> jax.Array:
 
 
 def sgd(template: Template, state: State, gradient: Tree, child: Child, rate: jax.Array, norm: Any = None) -> State:
-    """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD.
+    """One step of SGD with momentum after clipping the gradient's global norm to 1; momentum 0 is plain SGD. With
+    `signum` every coordinate moves equally far along the sign of the momentum (arXiv 1802.04434).
 
     `norm` is the gradient's where it is part of a larger one. Only what is trained is touched: what is not has no
     gradient and keeps its values to the bit.
@@ -104,7 +111,8 @@ def sgd(template: Template, state: State, gradient: Tree, child: Child, rate: ja
         return child.momentum * m + g * scale
 
     def stepped(v: jax.Array, m: jax.Array, g: jax.Array) -> jax.Array:
-        return v - rate * jnp.where(child.nesterov, clipped(m, g), m)
+        direction = jnp.where(child.nesterov, clipped(m, g), m)
+        return v - rate * jnp.where(child.signum, SIGN_STEP * jnp.sign(direction), direction)
 
     def moved(values: Any, trace: Any, slope: Any) -> tuple[Any, Any]:
         after = xla.tree.map(clipped, trace, slope)

@@ -14,7 +14,7 @@ from mutant.component import Spec
 from mutant.groups import Groups
 from mutant.interlocking import auxiliary_place, head_loss
 from mutant.network import Tree
-from mutant.sgd import Child, State, chain_function, cross_entropy, sgd
+from mutant.sgd import MOST_PROGRAMS, Child, State, chain_function, cross_entropy, sgd
 from mutant.template import Place, Template
 from mutant.typed import jnp, xla
 
@@ -127,7 +127,7 @@ def _on_device(tree: Any) -> Any:
     return xla.tree.map(jnp.array, tree)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def _forward(places: Template, first: bool) -> Callable[..., tuple[jax.Array, Any]]:
     """(values, buffers, modes, x) to what is emitted and its pullback; what the first group reads has no slope."""
     run = chain_function(places)
@@ -171,11 +171,11 @@ def _true_loss() -> Callable[..., Any]:
     return xla.jit(xla.value_and_grad(cross_entropy))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def _own_loss(spec: Spec) -> Callable[..., Any]:
     return xla.jit(xla.value_and_grad(partial(head_loss, spec), argnums=(0, 1)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MOST_PROGRAMS)
 def _moved(places: tuple[Place, ...]) -> Callable[..., State]:
     return xla.jit(partial(sgd, places))

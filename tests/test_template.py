@@ -1,5 +1,6 @@
 """Templates: few programs for all children, and each child trained as if the program had been made for it alone."""
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from mutant.position import derive
 from mutant.reproduction import DataDraw, mutate
 from mutant.rules import MutationRules
 from mutant.schedule import learning_rates
-from mutant.sgd import Child, training_program
+from mutant.sgd import MOST_PROGRAMS, Child, training_program
 from mutant.shape import image_signature, output_signature
 from mutant.state import initial_state, parts_of, starting_arrays
 from mutant.template import ADAPTER_WIDTHS, Mode, fitted
@@ -162,14 +163,35 @@ def test_children_of_one_template_compile_one_training_program() -> None:
         (Clone("block_00"), DropTopBlock(2), HEAD),
     ]
     assert len({fitted(here.assignment(here.root, e, training=QUICK).blueprint).template for e in children}) == 1
-    before = training_program.cache_info().currsize
+    before = training_program.cache_info().misses
     for number, edits in enumerate(children):
         here.train(here.root, edits, seed=number, training=QUICK, data=data)
-    assert training_program.cache_info().currsize == before + 1
+    assert training_program.cache_info().misses == before + 1
     with counting() as compiled:
         for number, edits in enumerate(children):
             here.train(here.root, edits, seed=10 + number, training=QUICK, data=data)
     assert compiled.programs == 0
+
+
+def living_training_programs() -> int:
+    """Counted without keeping one of them alive."""
+    return sum(one.hlo_modules()[0].name == "jit_train" for one in jax.devices()[0].client.live_executables())
+
+
+@pytest.mark.slow
+def test_programs_of_former_children_are_given_up() -> None:
+    """Else a run over many structures would fill the memory with compiled code."""
+    data = stripes()
+    held: list[int] = []
+    training_program.cache_clear()
+    gc.collect()
+    others = living_training_programs()  # of gangs, and of groups that learn for themselves
+    for features in range(2, 2 * MOST_PROGRAMS + 10, 2):
+        here = world(1, vit_chain(1, features=features))
+        here.train(here.root, (HEAD,), training=Training(16, 1, 16), data=data)
+        gc.collect()
+        held.append(living_training_programs() - others)
+    assert 0 < max(held) <= MOST_PROGRAMS
 
 
 @given(st.integers(1, 512), st.integers(1, 400), st.integers(1, 1024))
