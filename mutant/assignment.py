@@ -10,6 +10,7 @@ from mutant.component import Arrays, Component
 from mutant.path import Candidate
 
 HeadStart = Literal["zero", "probe"]
+Averaging = Literal["none", "greedy"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Training:
     `augmented_views`: with augmentation each example has so many fixed views, whose activations are kept like those of
     other images; 0 augments it anew at every visit, and keeps nothing.
     `head_start`: a new head starts from zeros, or from a linear probe of what its path gives (`mutant.probe`).
+    `averaging`: what is kept is the best validation, or the average of the best ones (`mutant.averaging`).
     `inherit_trace`: a clone starts with the momentum of its source (µ2Net), else with none (muNet).
     `backprop` says how far gradients travel back among at most `groups` groups of the suffix (`mutant.backprop`).
     """
@@ -31,6 +33,12 @@ class Training:
     head_start: HeadStart = "zero"
     backprop: str = END_TO_END
     groups: int = 4
+    averaging: Averaging = "none"
+
+    @property
+    def validation_passes(self) -> int:
+        """How often the validation examples are looked at, at most: averaging looks at each snapshot but the best."""
+        return self.validations + (self.validations - 1 if self.averaging == "greedy" else 0)
 
 
 @dataclass(frozen=True, eq=False)

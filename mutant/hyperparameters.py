@@ -5,9 +5,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 Schedule = Literal["constant", "cosine", "restarts", "linear"]
+Optimizer = Literal["sgd", "signum"]
 HyperparameterValue = float | int | bool | str | None
 
 SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "restarts", "linear")
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "signum")
 _DELTAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -16,9 +18,9 @@ class Hyperparameters:
     """One path's settings; every value stays in its ordered list of `Space`.
 
     `image_size` is in pixels; `learning_rate` is the peak after the warm-up, `warmup_ratio` a share of all steps;
-    `momentum` None means plain SGD. `trained_blocks` is how many of its top blocks a child trains, where the rules
-    clone top blocks together (`mutant.rules`). The `DATA_HYPERPARAMETERS` shape the training images (the papers'
-    `ds_*`).
+    `momentum` None means plain SGD; the `optimizer` `signum` steps along the sign of the momentum. `trained_blocks` is
+    how many of its top blocks a child trains, where the rules clone top blocks together (`mutant.rules`). The
+    `DATA_HYPERPARAMETERS` shape the training images (the papers' `ds_*`).
     """
 
     learning_rate: float = 0.01
@@ -37,6 +39,7 @@ class Hyperparameters:
     saturation_delta: float = 0.0
     hue_delta: float = 0.0
     jpeg_quality_delta: float = 0.0
+    optimizer: Optimizer = "sgd"
 
     def to_dict(self) -> dict[str, HyperparameterValue]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -68,6 +71,7 @@ LISTS: Mapping[str, tuple[HyperparameterValue, ...]] = {
     "warmup_ratio": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4),
     "momentum": (None, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99),
     "nesterov": (False, True),
+    "optimizer": OPTIMIZERS,
     "adapter_width": (8, 16, 32, 64, 128),
     "trained_blocks": (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32),
     "crop_area_min": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.95, 1.0),

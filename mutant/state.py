@@ -1,6 +1,6 @@
 """A child's arrays as its training program holds them: padded into the places of its template, and out again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,19 @@ def starting_arrays(assignment: Assignment, part: PlannedPart) -> Arrays:
     return initial(part.spec, np.random.default_rng(derive(assignment.candidate.seed, "initial", part.slot)))
 
 
-def initial_state(assignment: Assignment, suffix: Fitted, head: Arrays | None = None) -> tuple[State, Tree]:
+def initial_state(
+    assignment: Assignment,
+    suffix: Fitted,
+    head: Arrays | None = None,
+    *,
+    put: Callable[[Sequence[Arrays]], Tree] = on_device,
+) -> tuple[State, Tree]:
     """Values and momentum of every place of the template, and its buffers.
 
     Training uses the state up, but not the arrays it is made of: JAX donates no memory that is NumPy's.
 
-    `head` is what a new head starts from, where it does not start from zeros.
+    `head` is what a new head starts from, where it does not start from zeros. `put` brings arrays to where they are
+    needed: on this process's device, unless a gang places them.
     """
     values: list[dict[str, Any]] = []
     momentum: list[dict[str, Any]] = []
@@ -46,7 +53,7 @@ def initial_state(assignment: Assignment, suffix: Fitted, head: Arrays | None = 
         values.append(own)
         momentum.append({n: np.asarray(trace.get(n, np.zeros_like(a)), np.float32) for n, a in own.items()})
         buffers.append({name: array for name, array in arrays.items() if name not in own})
-    return State(on_device(values), on_device(momentum)), on_device(buffers)
+    return State(put(values), put(momentum)), put(buffers)
 
 
 def _starting_trace(assignment: Assignment, part: PlannedPart) -> Arrays:

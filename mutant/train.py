@@ -1,4 +1,7 @@
-"""Training a child: SGD with momentum on what it changed, the best validation kept (arXiv 2205.10937, section 4)."""
+"""Training a child: SGD with momentum on what it changed, the best validation kept (arXiv 2205.10937, section 4).
+
+Or, where it is wanted, momentum's sign, and the average of the best validations.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +16,7 @@ import numpy as np
 from mutant.activations.cache import ActivationCache
 from mutant.activations.source import Source
 from mutant.assignment import Assignment
+from mutant.averaging import greedy
 from mutant.blueprint import PlannedPart
 from mutant.compilation import counting
 from mutant.component import Arrays, Component, Spec, content_digest
@@ -96,16 +100,30 @@ def _failed(assignment: Assignment, kind: FailureKind, reason: str, started: flo
 
 @dataclass
 class _Best:
-    """The accuracy of every validation so far, and the parts' arrays and momentum at the best of them."""
+    """The accuracy of every validation so far, and the parts' arrays and momentum at the best of them; of all of them
+    in `snapshots`, where they are to be averaged."""
 
+    averaging: bool = False
     validations: list[float] = field(default_factory=list[float])
+    quality: float = -1.0
     arrays: Sequence[Numbers] = ()
     momentum: Sequence[Numbers] = ()
+    snapshots: list[Sequence[Numbers]] = field(default_factory=list[Sequence[Numbers]])
+    averages: int = 0
 
     def heard(self, accuracy: float, arrays: Sequence[Numbers], momentum: Sequence[Numbers]) -> None:
-        if accuracy > max(self.validations, default=-1.0):
-            self.arrays, self.momentum = _copied(arrays), _copied(momentum)
+        better = accuracy > self.quality
+        copied = _copied(arrays) if better or self.averaging else ()
+        if better:
+            self.quality, self.arrays, self.momentum = accuracy, copied, _copied(momentum)
+        if self.averaging:
+            self.snapshots.append(copied)
         self.validations.append(accuracy)
+
+    def average(self, accuracy: Callable[[Sequence[Numbers]], float]) -> None:
+        """Keep the average of the best validations; the momentum stays that of the best one."""
+        self.quality, self.arrays = greedy(self.validations, self.snapshots, accuracy)
+        self.averages = len(self.snapshots) - 1
 
 
 def _copied(parts: Sequence[Numbers]) -> list[Numbers]:
@@ -126,25 +144,32 @@ def _train(
     feed = Feed(assignment, dataset, cache, suffix.inputs, recorder, gang)
     with counting(recorder.compiled) as before:
         head, probing = _probed(assignment, dataset, cache)
-        state, buffers = initial_state(assignment, suffix, head)
-    best = _Best()
+        put = on_device if gang is None else list[Any]  # a gang takes from the host what each device is to have
+        state, buffers = initial_state(assignment, suffix, head, put=put)
+    best = _Best(averaging=assignment.training.averaging == "greedy")
+
+    def validate(parts: Sequence[Numbers]) -> float:
+        return _accuracy(assignment, parts, feed.validation, dataset.validation, pulse, gang)
+
     looped, computed = time.monotonic(), cache.computed_seconds
     with counting(recorder.compiled) as compiled, feed.chunks() as chunks:
         for reached, losses in _visits(assignment, suffix, (state, buffers), chunks, crew, pulse, gang):
             recorder.phase("validate")
             _check_finite(losses, len(best.validations) * feed.steps)
             arrays = parts_of(suffix, [{**v, **b} for v, b in zip(reached.values, buffers, strict=True)])
-            accuracy = _accuracy(assignment, arrays, feed.validation, dataset.validation, pulse, gang)
-            best.heard(accuracy, arrays, parts_of(suffix, reached.momentum))
-            if assignment.hopeless(len(best.validations), max(best.validations)):
+            best.heard(validate(arrays), arrays, parts_of(suffix, reached.momentum))
+            if assignment.hopeless(len(best.validations), best.quality):
                 break
             recorder.phase("train")
+        if best.averaging and len(best.validations) == feed.visits:
+            recorder.phase("validate")
+            best.average(validate)
     recorder.phase("pack")
     waited = max(0.0, feed.waited - (cache.computed_seconds - computed))
     device = max(0.0, probing - before.seconds) + max(0.0, time.monotonic() - looped - waited - compiled.seconds)
     result = _result(assignment, best)
     examples = feed.per_visit * len(best.validations)
-    validated = len(dataset.validation) * len(best.validations)
+    validated = len(dataset.validation) * (len(best.validations) + best.averages)
     size = assignment.blueprint.hyperparameters.image_size
     flops = training_flops(assignment.blueprint, size, examples=examples, validation_examples=validated)
     seconds = time.monotonic() - started
@@ -190,7 +215,7 @@ def _visits(
     settings = assignment.blueprint.hyperparameters
     chunks = _beating(chunks, pulse)
     momentum, nesterov = np.float32(settings.momentum or 0.0), np.bool_(settings.nesterov)
-    child = Child(suffix.numbers, suffix.trained, momentum, nesterov)
+    child = Child(suffix.numbers, suffix.trained, momentum, nesterov, np.bool_(settings.optimizer == "signum"))
     if gang is not None:
         yield from _in_a_gang(gang, suffix, main, buffers, child, chunks, pulse)
     elif groups.end_to_end:
@@ -293,7 +318,7 @@ def _result(assignment: Assignment, best: _Best) -> tuple[Path, dict[str, Compon
         hyperparameters=plan.hyperparameters,
         mutations=candidate.mutations,
         probabilities=dict(plan.probabilities),
-        quality=max(best.validations),
+        quality=best.quality,
         flops=forward_flops(plan.chain, plan.hyperparameters.image_size),
     )
     return path, components, traces

@@ -7,6 +7,8 @@ import jax
 from flax import nnx
 
 xla: Any = jax
+xla_bridge: Any = importlib.import_module("jax._src.xla_bridge")
+"""JAX's own record of the back ends that run; no public function tells without starting one."""
 jnp: Any = jax.numpy
 lax: Any = jax.lax
 custom_vjp: Any = jax.custom_vjp

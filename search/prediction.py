@@ -50,7 +50,7 @@ def predict_flops(plan: Blueprint, flops: Sequence[float], training: Training, s
         flops,
         plan.frozen_prefix,
         examples=examples_of(training, sizes.train),
-        validation_examples=sizes.validation * training.validations,
+        validation_examples=sizes.validation * training.validation_passes,
     )
 
 

@@ -10,7 +10,9 @@ from mutant.rules import MutationRules
 
 FirstChildren = Literal["sampled", "each path unmutated", "each path and depth"]
 
-_OURS = ("trained_blocks",)
+_TRIED = ("optimizer",)
+"""What may be named in `mutable`, and has not paid so far."""
+_OURS = ("trained_blocks", *_TRIED)
 _PAPER = (*(name for name in LISTS if name not in _OURS), "image_size")
 _UP_TO_MU2NET = tuple(name for name in _PAPER if name != "jpeg_quality_delta")
 
@@ -48,15 +50,15 @@ def _ours(name: str, source: str, *, trained_blocks: int, reach: int, deep_every
         source,
         MutationRules(
             start=0.2,
-            mutable=tuple(name for name in LISTS if name not in DATA_HYPERPARAMETERS),
+            mutable=tuple(name for name in LISTS if name not in (*DATA_HYPERPARAMETERS, *_TRIED)),
             reach=reach,
             clones="top blocks",
         ),
-        Training(examples_per_validation=2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
+        Training(2_048, validations=4, batch=32, augmented_views=4, head_start="probe"),
         children=12,
         generation_size=4,
         visits=1,
-        scale_factor=0.98,
+        scale_factor=0.9,
         first_children="each path and depth",
         start={"learning_rate": 0.02, "trained_blocks": trained_blocks},
         deep_every=deep_every,

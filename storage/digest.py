@@ -35,7 +35,7 @@ from mutant.storage.schema import (
 )
 from mutant.storage.store import Store
 
-LATER = ("trained_blocks",)
+LATER = ("trained_blocks", "optimizer")
 """Hyperparameters that came after the first version, with what all paths before them had as the default."""
 
 

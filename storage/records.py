@@ -118,9 +118,10 @@ class Planned:
 class CandidateRecord:
     """A planned child and what became of it. `attempt` counts how often its training was begun, `worker` had it last.
 
-    DONE: `path` is its path's id, `quality` its best validation accuracy (0 to 1) and `validations` all of them in
-    order. FAILED: `failure` and `reason` say why. In a run without generations `arrival` is the place of its outcome in
-    the order of its segment's, from 1. `quality` is kept as it was measured; a score is computed from it.
+    DONE: `path` is its path's id, `quality` the validation accuracy (0 to 1) of what it keeps and `validations` those
+    of all its validations in order. FAILED: `failure` and `reason` say why. In a run without generations `arrival` is
+    the place of its outcome in the order of its segment's, from 1. `quality` is kept as it was measured; a score is
+    computed from it.
     """
 
     segment: SegmentKey

@@ -101,7 +101,7 @@ def cloned_blocks(child: Child) -> list[str]:
 @pytest.mark.parametrize(("generation", "deep"), [(1, True), (2, False), (3, True)])
 def test_every_second_generation_begins_with_a_deep_child_of_the_best(generation: int, deep: bool) -> None:
     good, bad = trained("new", 1), replace(trained("new", 2), quality=0.4)
-    first, *others = of_generation(generation, (bad, good), deep_blocks=4, reach=2)
+    first, *others = of_generation(generation, (bad, good), deep_blocks=4, reach=2, scale_factor=1.0)
     blocks = [f"block_{block:02d}" for block in range(2, 6)]
     assert (cloned_blocks(first) == blocks) == deep
     if deep:

@@ -96,7 +96,7 @@ def trained(assignment) -> Trained:
 
 HALVED = replace(
     SMALL, children=8, validations=4, examples_per_validation=16, halving=2, reach=0, mutable=("learning_rate",),
-    seed=2, head_start="zero", first_children="sampled", clones="each slot",
+    seed=2, head_start="zero", first_children="sampled", clones="each slot", averaging="none",
 )  # fmt: skip
 """Heads from zero differ more in what they reach early on."""
 
