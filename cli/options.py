@@ -156,6 +156,8 @@ class SettingOptions:
         typer.Option("--sharded", rich_help_panel=_SETTINGS, help="A gang divides a child's parameters, too."),
     ] = None
 
+    threads: Annotated[int | None, _setting("N", "XLA threads of each process that trains, a core each (1).")] = None
+
     def settings(self) -> "Settings":
         """These options over the file's settings, every value checked."""
         from mutant.search.config import Settings, check, read_settings

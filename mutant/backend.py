@@ -1,7 +1,8 @@
-"""The one place that decides how XLA runs here: one thread per process, so that training is reproducible to the bit.
+"""The one place that decides how XLA runs here: one thread per process unless a run has more, so that training is
+reproducible to the bit.
 
 XLA splits the sums of a gradient by the number of its threads, so their last bits depend on it; forward passes do not.
-Every process therefore computes with one thread, and several workers use several cores.
+Every process therefore computes with as many threads as its run has, and several workers use several cores.
 """
 
 import os
@@ -23,11 +24,25 @@ def prepare() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
-def worker_environment() -> dict[str, str]:
-    """Environment of a worker: one XLA thread, huge pages for XLA's temporary buffers (a quarter faster)."""
+def compute_with(threads: int) -> bool:
+    """Let this process compute with so many XLA threads; whether it does, for a JAX that runs keeps what it has."""
+    if "jax" not in sys.modules or not _is_running():
+        os.environ[THREADS] = str(threads)
+    return os.environ.get(THREADS) == str(threads)
+
+
+def _is_running() -> bool:
+    """Whether JAX, which was imported, has started its back end: no thread can be added any more."""
+    from mutant.typed import xla_bridge
+
+    return bool(xla_bridge.backends_are_initialized())
+
+
+def worker_environment(threads: int = 1) -> dict[str, str]:
+    """Environment of a worker: its XLA threads, huge pages for XLA's temporary buffers (a quarter faster)."""
     tunables = os.environ.get("GLIBC_TUNABLES")
     return {
-        THREADS: os.environ.get(THREADS, "1"),
+        THREADS: str(threads),
         "GLIBC_TUNABLES": f"{tunables}:{HUGE_PAGES}" if tunables and HUGE_PAGES not in tunables else HUGE_PAGES,
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any, cast, get_args
 
-from mutant.assignment import HeadStart, Training
+from mutant.assignment import Averaging, HeadStart, Training
 from mutant.backprop import END_TO_END, MOST_GROUPS, parse_backprop
 from mutant.hyperparameters import LISTS
 from mutant.rules import CloneRule, MutationRules, ProbabilityRule
@@ -29,7 +29,8 @@ class RunConfig:
     `asynchronous`: children are drawn one by one when a worker is free (`mutant.search.asynchronous`), not by
     generations; `strategy` what the
     children are drawn by, evolution unless a baseline is wanted (`mutant.search.strategies`). A child is trained by
-    `gang` processes together, which decides its last bits, and so does whether they divide its parameters (`sharded`).
+    `gang` processes together, which decides its last bits, and so does whether they divide its parameters (`sharded`),
+    and how many threads XLA has in each process (`threads`).
     """
 
     tasks: tuple[str, ...]
@@ -54,6 +55,7 @@ class RunConfig:
     asynchronous: bool = False
     gang: int = 1
     sharded: bool = False
+    threads: int = 1
 
     def of_segment(self, index: int) -> "RunConfig":
         """These settings as segment `index` has them: with the penalties that were changed before it began."""
@@ -65,8 +67,12 @@ class RunConfig:
         return self.tasks * self.visits
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict` gives the value back."""
-        return asdict(self)
+        """Plain JSON data; `from_dict` gives the value back. One thread and no averaging are not told, as before there
+        was anything else."""
+        data = {name: value for name, value in asdict(self).items() if (name, value) != ("threads", 1)}
+        if self.training.averaging == "none":
+            del data["training"]["averaging"]
+        return data
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "RunConfig":
@@ -117,6 +123,7 @@ class Settings:
     probability: ProbabilityRule | None = None
     clones: CloneRule | None = None
     head_start: HeadStart | None = None
+    averaging: Averaging | None = None
     backprop: str | None = None
     groups: int | None = None
     deep_every: int | None = None
@@ -124,6 +131,7 @@ class Settings:
     asynchronous: bool | None = None
     gang: int | None = None
     sharded: bool | None = None
+    threads: int | None = None
 
     def over(self, other: "Settings") -> "Settings":
         """These settings where given, else `other`'s."""
@@ -136,6 +144,7 @@ class Settings:
 
 NAMES = tuple(f.name for f in fields(Settings))
 MOST_GANG = 1_024
+MOST_THREADS = 1_024
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "visits": (1, 1_000),
     "children": (1, 1_000_000),
@@ -152,6 +161,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "deep_every": (0, 1_000),
     "deep_blocks": (1, 1_000),
     "gang": (1, MOST_GANG),
+    "threads": (1, MOST_THREADS),
     "groups": (1, MOST_GROUPS),
     "seed": (0, 2**63 - 1),
 }
@@ -160,6 +170,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
     "first_children": get_args(FirstChildren),
     "clones": get_args(CloneRule),
     "head_start": get_args(HeadStart),
+    "averaging": get_args(Averaging),
     "probability": get_args(ProbabilityRule),
 }
 _TEXTS: Mapping[str, tuple[str, Callable[[str], str]]] = {
@@ -280,6 +291,7 @@ def run_config(
         asynchronous=bool(checked.asynchronous),
         gang=_gang(checked, preset),
         sharded=bool(checked.sharded),
+        threads=checked.threads or 1,
     )
 
 
@@ -311,11 +323,13 @@ def settings_of(config: RunConfig) -> Settings:
         asynchronous=config.asynchronous,
         gang=config.gang,
         sharded=config.sharded,
+        threads=config.threads,
         budget=None if config.budget is None else config.budget.text,
         strategy=config.strategy,
         probability=rules.probability,
         clones=rules.clones,
         head_start=training.head_start,
+        averaging=training.averaging,
     )
 
 
@@ -329,6 +343,7 @@ def _training(settings: Settings, preset: Preset) -> Training:
         settings.head_start or preset.training.head_start,
         settings.backprop or preset.training.backprop,
         settings.groups or preset.training.groups,
+        settings.averaging or preset.training.averaging,
     )
 
 

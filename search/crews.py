@@ -4,8 +4,13 @@ from collections.abc import Callable
 
 from mutant.activations.limits import CacheLimits
 from mutant.search.evaluator import Evaluator, InProcessEvaluator
-from mutant.search.workers import ALONE, OWN_RAY, Crew, Gangs, Terms, cores, ray_is_installed
+from mutant.search.workers import ALONE, OWN_RAY, Crew, Gangs, Terms, ray_is_installed
 from mutant.tasks.errors import missing_extra
+
+
+def in_this_process(crew: Crew, address: str | None, gang: int) -> bool:
+    """Whether the controller trains the children itself, without Ray."""
+    return crew.workers == 1 and address is None and gang == 1
 
 
 def start_evaluator(
@@ -24,7 +29,7 @@ def start_evaluator(
     `cache` and `home`: how much of activations each host keeps, and the name of its directory for them. `gangs`: how
     many workers train a child together.
     """
-    if crew.workers == 1 and terms.address is None and gangs.size == 1:
+    if in_this_process(crew, terms.address, gangs.size):
         return InProcessEvaluator(cache, home, told)
     if not ray_is_installed():
         raise missing_extra("ray", "ray")
@@ -35,7 +40,7 @@ def start_evaluator(
     if pipeline:
         from mutant.search.ray_stages import PipelineEvaluator
 
-        return PipelineEvaluator(crew.workers or cores(), address=terms.address, cache=cache, home=home, told=told)
+        return PipelineEvaluator(crew.workers, terms=terms, cache=cache, home=home, told=told)
     from mutant.search.ray_evaluator import RayEvaluator
 
     return RayEvaluator(crew.workers, terms=terms, cache=cache, home=home, told=told)

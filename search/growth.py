@@ -11,7 +11,7 @@ from mutant import __version__, backend
 from mutant.activations.homes import run_home
 from mutant.activations.limits import CacheLimits
 from mutant.search.config import RunConfig, Settings, run_config
-from mutant.search.crews import start_evaluator
+from mutant.search.crews import in_this_process, start_evaluator
 from mutant.search.energy import SegmentMeter
 from mutant.search.planning import expected_flops
 from mutant.search.prediction import Sizes
@@ -87,8 +87,14 @@ def check_workers(engine: Engine) -> None:
 
 def check_gangs(store: Store, tasks: Sequence[str], settings: Settings, engine: Engine) -> None:
     """Raise `UserError` now for gangs that are larger than the crew, or that cannot train what is asked for."""
-    gang = configure(store, tuple(tasks), settings).gang
+    config = configure(store, tuple(tasks), settings)
+    gang = config.gang
     choose_workers(engine.workers, 0.0, address=engine.address, gang=gang)
+    if config.threads > 1 and engine.share is not None:
+        raise UserError(
+            f"Runs that share a cluster take turns at single cores, and a worker here has {config.threads} threads.",
+            hint="Leave out --share or --threads.",
+        )
     if gang > 1 and not ray_is_installed():
         raise missing_extra("ray", "ray")
     if gang > 1 and engine.pipeline:
@@ -145,13 +151,16 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     config = recorded_config(run)
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     predicted = expected_flops(store, config, {name: Sizes.of(task.task) for name, task in loaded.items()})
-    crew = choose_workers(engine.workers, predicted, address=engine.address, gang=config.gang)
+    threads = config.threads
+    crew = choose_workers(engine.workers, predicted, address=engine.address, gang=config.gang, threads=threads)
+    if engine.pipeline or in_this_process(crew, engine.address, config.gang):
+        _compute_with(threads, engine.listener)
     engine.told(crew)
     supply = StoreSupply(store, {name: SearchData.of(task) for name, task in loaded.items()})
     with run_home(home := home_name(store, run)):
         evaluator = start_evaluator(
             crew,
-            terms=Terms(engine.address, engine.patience, engine.share),
+            terms=Terms(engine.address, engine.patience, engine.share, threads),
             cache=engine.cache,
             home=home,
             told=lambda text: engine.listener(Notice(text)),
@@ -167,6 +176,18 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
                 _record_engine(store, run, engine, crew)
             listener = both(meter.hear, engine.listener)
             yield Search(store, run, config, evaluator, supply, listener, deadline, engine.budget)
+
+
+def _compute_with(threads: int, listener: Listener) -> None:
+    """Train in this process with the run's threads. Raises `UserError` where JAX runs here already with others."""
+    if backend.compute_with(threads):
+        return
+    if threads > 1:
+        raise UserError(
+            f"JAX runs in this process already, and not with the {threads} threads of this run.",
+            hint=f"Begin in a new process, or set {backend.THREADS}={threads} in its environment; or --workers 2.",
+        )
+    listener(Notice("JAX runs in this process with more than one thread: children can end with other bits."))
 
 
 def home_name(store: Store, run: Run) -> str:

@@ -23,7 +23,7 @@ class Clerk:
     """Takes no place. With `cache` and `home` it lets go of a host's activations when it is closed, as workers do."""
 
     def __init__(self, cache: CacheLimits, home: str) -> None:
-        self._arguments = None, cache, home
+        self._arguments = (), cache, home
         self._actor = self._started()
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:

@@ -18,14 +18,14 @@ from mutant.outcome import Failed, Outcome, Trained
 from mutant.path import Path
 from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import Begun, Chain, Flops, Listed, Source, Supply, Work, unheard
-from mutant.search.heartbeat import LEAST_PATIENCE, Heartbeats, period
+from mutant.search.heartbeat import Heartbeats, patience, period
 from mutant.search.kinds import Rates, deal
 from mutant.search.prediction import FLOPS_PER_SECOND
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_start import ended, last_line, ray, start
-from mutant.search.ray_team import Member, Team, aside
+from mutant.search.ray_team import Member, Team, aside, no_room
 from mutant.search.ray_turns import AtWill, Beginning, ByTurns
-from mutant.search.ray_worker import About
+from mutant.search.ray_worker import About, Worker
 from mutant.search.workers import OWN_RAY, Terms
 
 MANY = 1_000
@@ -39,7 +39,7 @@ class RayEvaluator:
     With None on a cluster there are as many as it has free cores. The workers of a host share its activations, up to
     the limits `cache`, in the directory that `home` names. One that makes no progress for `patience` seconds (None:
     `heartbeat.patience`) is ended, and its child trained again. With `share` the runs that have one take turns, each
-    by that weight.
+    by that weight. `worker` is what lives in the actors.
     """
 
     def __init__(
@@ -50,12 +50,22 @@ class RayEvaluator:
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
+        worker: type[Worker] = Worker,
     ) -> None:
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers or 1, terms.address) if self._owns_ray else None
+        self._watchdog = start((workers or 1) * terms.threads, terms.address) if self._owns_ray else None
         self._cache, self._home, self._told = cache, home or private_name(), told
         shared = terms.share is not None
-        self._team = Team(workers, local=terms.address is None, cache=cache, home=self._home, told=told, shared=shared)
+        self._team = Team(
+            workers,
+            local=terms.address is None,
+            cache=cache,
+            home=self._home,
+            told=told,
+            shared=shared,
+            threads=terms.threads,
+            worker=worker,
+        )
         self._beginning: Beginning = AtWill() if terms.share is None else ByTurns(terms.share, self._team.unit)
         self._hearts: Heartbeats[Any] = Heartbeats(terms.patience)
         self._pause = period(terms.patience) if terms.address is None else min(LOOK_SECONDS, period(terms.patience))
@@ -199,8 +209,7 @@ class RayEvaluator:
         except ray.exceptions.RayTaskError as error:
             lost = isinstance(error.cause, ray.exceptions.ObjectLostError)
             if not lost:
-                memory = isinstance(error.cause, MemoryError)
-                return Failed(candidate, "out of memory" if memory else "error", last_line(error))
+                return Failed(candidate, "out of memory" if no_room(error.cause) else "error", last_line(error))
             self._shelf.clear()  # what lay on a machine that has gone is put into the store again
             death = self._team.death(member, error.cause)
         except ray.exceptions.RayError as error:
@@ -248,7 +257,8 @@ class RayEvaluator:
                     self._told(text)
 
     def answer(self, path: Path, components: Mapping[str, Component], images: Images) -> Answers:
-        return self._asked(lambda actor: actor.answer.remote(path, components, images))
+        seconds = path.flops * len(images) / FLOPS_PER_SECOND
+        return self._asked(lambda actor: actor.answer.remote(path, components, images), seconds=seconds)
 
     def flops(self, chains: Sequence[Chain]) -> tuple[Flops, ...]:
         """Counted by every worker, for all of them will need JAX and these counts; the first one's answer is taken. By
@@ -256,11 +266,13 @@ class RayEvaluator:
         training = self._shift is not None and bool(self._shift.running)
         return self._asked(lambda actor: actor.flops.remote(chains), everybody=not training)
 
-    def _asked(self, call: Callable[[Any], Any], *, everybody: bool = False) -> Any:
-        """What the first worker without a child answers to a call, or another one when it dies, hangs or goes away.
+    def _asked(self, call: Callable[[Any], Any], *, everybody: bool = False, seconds: float = 0.0) -> Any:
+        """What the first worker without a child answers to a call of about so many `seconds`, or another one when it
+        dies, hangs or goes away.
 
         `everybody` does it; the others' answers are not waited for.
         """
+        allowed = max(patience(None, seconds, 0.0), self._hearts.asked or 0.0)
         deaths: list[Death] = []
         while True:
             idle = self._shift.idle(self._team.present) if self._shift is not None and self._shift.running else []
@@ -271,7 +283,7 @@ class RayEvaluator:
                 if other is not member:
                     call(other.actor)
             try:
-                return ray.get(call(member.actor), timeout=max(LEAST_PATIENCE, self._hearts.asked or 0.0))
+                return ray.get(call(member.actor), timeout=allowed)
             except ray.exceptions.RayTaskError:
                 raise
             except (

@@ -4,12 +4,15 @@ Two gangs never hold a part each of what both need (`ray_rooms.py`). Places are 
 and so they come.
 """
 
+import os
+import platform
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from mutant.activations.homes import private_name
@@ -28,9 +31,10 @@ from mutant.search.ray_rooms import ByTurn, Reserved, Rooms
 from mutant.search.ray_shelf import ObjectShelf
 from mutant.search.ray_slices import OnSlices, fitting, whole_slices
 from mutant.search.ray_start import ended, last_line, machines, ray, start
-from mutant.search.ray_team import CROWDED_SECONDS, aside, death_of
-from mutant.search.ray_worker import ASIDE, Parcel, Worker
+from mutant.search.ray_team import CROWDED_SECONDS, aside, death_of, no_room
+from mutant.search.ray_worker import ASIDE, KIND, About, Parcel, Worker, kind_of
 from mutant.search.workers import OWN_RAY, Gangs, Terms
+from mutant.spans import Seat
 from mutant.tasks.errors import UserError
 
 LOOK_SECONDS = 1.0
@@ -40,6 +44,13 @@ GRACE_SECONDS = 10.0
 
 class GangWorker(Worker):
     """Lives in a Ray actor: one member of a gang. It trains one child, and is gone with it."""
+
+    def about(self) -> About:
+        """What it is, as Ray knows it: JAX must not start before the gang has met."""
+        node = ray.get_runtime_context().get_node_id()
+        types = [name.split(":", 1)[1] for name in machines().get(node, ()) if name.startswith("accelerator_type:")]
+        kind, rate = kind_of(os.environ.get(KIND) or next(iter(types), None))
+        return About(os.getpid(), node, kind, rate, host=platform.node())
 
     def address(self) -> str:
         """Where the gang can meet: this machine and a port that is free."""
@@ -61,13 +72,14 @@ class GangWorker(Worker):
 
 @dataclass(eq=False)
 class _Gang:
-    """A child that waits for its places, then the actors in them and their calls, by rank; `said` is what calls ended
-    with."""
+    """A child that waits for its places, then the actors in them and their calls, by rank: first those that end when
+    they have arrived, then those of the training; `said` is what these ended with."""
 
     index: int
     work: Work
     slot: int
     actors: list[Any] = field(default_factory=list[Any])
+    arriving: list[Any] = field(default_factory=list[Any])
     calls: list[Any] = field(default_factory=list[Any])
     said: dict[int, Outcome | None] = field(default_factory=dict[int, Outcome | None])
     failed_at: float | None = None
@@ -76,7 +88,7 @@ class _Gang:
     @property
     def open(self) -> list[Any]:
         """Calls that have not been heard of."""
-        return [call for rank, call in enumerate(self.calls) if rank not in self.said]
+        return self.arriving or [call for rank, call in enumerate(self.calls) if rank not in self.said]
 
     @property
     def outcome(self) -> Outcome | None:
@@ -109,9 +121,10 @@ class GangEvaluator:
     ) -> None:
         self._size, self._sharded, self._local = gangs.size, gangs.sharded, terms.address is None
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers or gangs.size, terms.address) if self._owns_ray else None
+        self._threads = terms.threads
+        self._watchdog = start((workers or gangs.size) * terms.threads, terms.address) if self._owns_ray else None
         self._most = None if workers is None else max(1, workers // gangs.size)
-        self._arguments = None, cache, home or private_name()
+        self._arguments = (), cache, home or private_name()
         self._hearts: Heartbeats[_Gang] = Heartbeats(terms.patience)
         self._pause = min(LOOK_SECONDS, period(terms.patience))
         self._shelf = ObjectShelf()
@@ -146,31 +159,27 @@ class GangEvaluator:
                 if not forming and not running:
                     return
                 for gang in self._formed(forming):
-                    begun(gang.index, f"gang {gang.slot}")
-                    self._shelf.keep_for([*source.around, gang.work, *(other.work for other in running)])
-                    failed = self._begin(gang, supply)
-                    if failed is not None:
-                        self._end(gang)
-                        yield gang.index, failed
-                    else:
-                        running.append(gang)
+                    self._start(gang)
+                    running.append(gang)
                 ended([*map(self._rooms.seek, forming), *(call for gang in running for call in gang.open)], self._pause)
                 passed = min(time.monotonic() - looked, 2 * self._pause)
                 looked = time.monotonic()
                 self._look(running, passed)
                 self._tell_when_waiting(looked, waits=not running)
                 for gang in [*running]:
-                    death = self._heard(gang)
-                    outcome = None if death is not None else gang.outcome
-                    if death is None and outcome is None:
+                    if gang.arriving:
+                        around = [*source.around, *(other.work for other in running)]
+                        end = self._arrived(gang, partial(self._begin, gang, supply, begun, around))
+                    else:
+                        end = self._heard(gang) or gang.outcome
+                    if end is None:
                         continue
                     running.remove(gang)
                     self._end(gang)
-                    if death is not None:
-                        deaths.setdefault(gang.work.candidate.id, []).append(death)
-                        outcome = verdict(gang.work.candidate.id, deaths[gang.work.candidate.id])
+                    outcome = self._judged(gang, end, deaths)
                     if outcome is None:
-                        begun(gang.index, None)
+                        if gang.calls:
+                            begun(gang.index, None)
                         again.append((gang.index, gang.work))
                     else:
                         asking = True
@@ -182,9 +191,9 @@ class GangEvaluator:
     def _found_rooms(self, share: float | None) -> Rooms[_Gang]:
         """Who gives gangs their places. Raises `UserError` when none will ever fit into what there is."""
         cores = ray.cluster_resources().get("CPU", 0)
-        if self._local and cores < self._size:
+        if self._local and cores < self._size * self._threads:
             raise UserError(
-                f"A gang of {self._size} has no place among {cores:.0f} workers.",
+                f"A gang of {self._size} has no place among {cores / self._threads:.0f} workers.",
                 hint=f"Ask for more: --workers {self._size}",
             )
         found = unit(local=self._local)
@@ -194,14 +203,14 @@ class GangEvaluator:
                 hint="Leave --share out: slices go to who asks first.",
             )
         if found == "TPU":
-            return OnSlices(fitting(whole_slices().values(), self._size))
+            return OnSlices(fitting(whole_slices().values(), self._size), self._threads)
         there = ray.cluster_resources().get(found, 0)
         if self._local and there < self._size:
             raise UserError(
                 f"A gang of {self._size} has no place on the {there:.0f} accelerators of this machine.",
                 hint="Ask for fewer, or for none: JAX_PLATFORMS=cpu trains it on cores.",
             )
-        return Reserved(self._size, found) if share is None else ByTurn(self._size, found, share)
+        return Reserved(self._size, found, self._threads) if share is None else ByTurn(self._size, found, share)
 
     def _formed(self, forming: list[_Gang]) -> list[_Gang]:
         """Gangs that have their places now, taken from those that wait for them."""
@@ -211,15 +220,44 @@ class GangEvaluator:
             forming.remove(gang)
         return formed
 
-    def _begin(self, gang: _Gang, supply: Supply) -> Failed | None:
-        """Start a gang's actors in their places and give them the child; a failure where its data cannot be had."""
+    def _start(self, gang: _Gang) -> None:
+        """Let a gang's actors come into their places."""
+        made = ray.remote(concurrency_groups={ASIDE: 1})(GangWorker)
+        for rank in range(self._size):
+            gang.actors.append(made.options(**self._rooms.options(gang, rank)).remote(*self._arguments))
+        gang.arriving = [aside(actor.about) for actor in gang.actors]
+        self._hearts.begin(gang, 0.0)
+
+    def _arrived(self, gang: _Gang, begin: Callable[[Seat], Failed | None]) -> Death | Failed | None:
+        """Begin the child once all actors have arrived; the death of one that could not, or the child's failure."""
+        if len(ended(gang.arriving, every=True)) < len(gang.arriving):
+            return None
+        try:
+            abouts: list[About] = ray.get(gang.arriving)
+        except ray.exceptions.RayError as error:
+            return self._death(gang, error)
+        gang.arriving = []
+        kinds = Counter(about.kind for about in abouts)
+        device = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        return begin(replace(abouts[0].seat, device=device))
+
+    def _judged(self, gang: _Gang, end: Death | Outcome, deaths: dict[str, list[Death]]) -> Outcome | None:
+        """The outcome of a child whose gang has ended, or None when it deserves another."""
+        if not isinstance(end, Death):
+            return end
+        candidate = gang.work.candidate.id
+        deaths.setdefault(candidate, []).append(end)
+        return verdict(candidate, deaths[candidate])
+
+    def _begin(self, gang: _Gang, supply: Supply, begun: Begun, around: Sequence[Work], seat: Seat) -> Failed | None:
+        """Give a gang's actors the child, and tell where it is: in rank 0's process, and on what all compute. A failure
+        where its data cannot be had."""
+        begun(gang.index, f"gang {gang.slot}", seat)
+        self._shelf.keep_for(around)
         try:
             parcel = self._shelf.parcel(gang.work, supply)
         except MemoryError as error:
             return Failed(gang.work.candidate.id, "out of memory", f"preparing its data: {error}")
-        made = ray.remote(concurrency_groups={ASIDE: 1})(GangWorker)
-        for rank in range(self._size):
-            gang.actors.append(made.options(**self._rooms.options(gang, rank)).remote(*self._arguments))
         coordinator = gang.actors[0].address.remote()
         for rank, actor in enumerate(gang.actors):
             gang.calls.append(actor.train_with.remote(parcel, rank, self._size, coordinator, self._sharded))
@@ -236,16 +274,19 @@ class GangEvaluator:
                 if isinstance(error.cause, ray.exceptions.ObjectLostError):
                     self._shelf.clear()  # what lay on a machine that has gone is put into the store again
                     return Death("preempted", last_line(error))
-                memory = isinstance(error.cause, MemoryError)
-                said = Failed(gang.work.candidate.id, "out of memory" if memory else "error", last_line(error))
+                kind = "out of memory" if no_room(error.cause) else "error"
+                said = Failed(gang.work.candidate.id, kind, last_line(error))
             except ray.exceptions.RayError as error:
-                if gang.hung_for is not None:
-                    return Death("hung", f"no progress for {gang.hung_for:.0f} s")
-                return death_of(error, gone=self._gone(gang))
+                return self._death(gang, error)
             gang.said[gang.calls.index(call)] = said
             if isinstance(said, Failed) and gang.failed_at is None:
                 gang.failed_at = time.monotonic()
         return None
+
+    def _death(self, gang: _Gang, error: Exception) -> Death:
+        if gang.hung_for is not None:
+            return Death("hung", f"no progress for {gang.hung_for:.0f} s")
+        return death_of(error, gone=self._gone(gang))
 
     def _look(self, running: Sequence[_Gang], passed: float) -> None:
         """Hear from rank 0 of every gang, and end those that make no progress: one that waits is waited for by all."""

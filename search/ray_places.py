@@ -40,9 +40,15 @@ def places(unit: str) -> list[Place]:
     return [Place(node, number) for node, has in sorted(machines().items()) for number in range(int(has.get(unit, 0)))]
 
 
-def reserving(unit: str, workers: int | None) -> dict[str, Any]:
-    """Options of an actor that Ray finds a place for and reserves it. More `workers` than GPUs share each evenly."""
-    options: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": backend.worker_environment()}}
+def free(unit: str, threads: int = 1) -> int:
+    """Places of the cluster that nobody has reserved: accelerators, or so many cores each."""
+    return int(ray.available_resources().get(unit, 0)) // (threads if unit == "CPU" else 1)
+
+
+def reserving(unit: str, workers: int | None, threads: int = 1) -> dict[str, Any]:
+    """Options of an actor that Ray finds a place for and reserves it, with a core for each of its XLA `threads`. More
+    `workers` than GPUs share each evenly."""
+    options: dict[str, Any] = {"num_cpus": threads, "runtime_env": {"env_vars": backend.worker_environment(threads)}}
     if unit == "TPU":
         options["resources"] = {"TPU": 1}
     elif unit == "GPU":

@@ -49,15 +49,16 @@ class Rooms(ABC, Generic[K]):
 
 
 class Reserved(Rooms[K]):
-    """A placement group each, which Ray reserves in one transaction."""
+    """A placement group each, which Ray reserves in one transaction, with a core for each of a member's `threads`."""
 
-    def __init__(self, size: int, unit: str) -> None:
-        self._size, self._unit = size, unit
+    def __init__(self, size: int, unit: str, threads: int = 1) -> None:
+        self._size, self._unit, self._threads = size, unit, threads
         self._groups: dict[K, tuple[Any, Any]] = {}
 
     def seek(self, gang: K) -> Any:
         if gang not in self._groups:
-            group = ray.util.placement_group([{"CPU": 1.0, self._unit: 1.0}] * self._size, strategy="PACK")
+            place = {self._unit: 1.0, "CPU": float(self._threads)}
+            group = ray.util.placement_group([place] * self._size, strategy="PACK")
             self._groups[gang] = group, group.ready()
         return self._groups[gang][1]
 
@@ -65,13 +66,13 @@ class Reserved(Rooms[K]):
         return True
 
     def options(self, gang: K, rank: int) -> Mapping[str, Any]:
-        return reserving(self._unit, None) | in_bundle(self._groups[gang][0], rank)
+        return reserving(self._unit, None, self._threads) | in_bundle(self._groups[gang][0], rank)
 
     def nodes(self, gang: K) -> Collection[str]:
         return nodes_of(self._groups[gang][0])
 
     def wanted(self) -> str:
-        return places_in_words(self._size, self._unit)
+        return places_in_words(self._size, self._unit, self._threads)
 
     def done(self, gang: K) -> None:
         if gang in self._groups:
@@ -110,8 +111,11 @@ class ByTurn(Rooms[K]):
         self._turns.close()
 
 
-def places_in_words(size: int, unit: str) -> str:
-    return f"{size} free places: the Ray cluster has {ray.cluster_resources().get(unit, 0):.0f} in all"
+def places_in_words(size: int, unit: str, threads: int = 1) -> str:
+    there = ray.cluster_resources().get(unit, 0)
+    if unit == "CPU" and threads > 1:
+        return f"{size} free places of {threads} cores each: the Ray cluster has {there:.0f} cores in all"
+    return f"{size} free places: the Ray cluster has {there:.0f} in all"
 
 
 def in_bundle(group: Any, rank: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from mutant.search.evaluator import Supply, Work
 from mutant.search.ray_start import ray
-from mutant.search.ray_worker import Parcel
+from mutant.search.ray_worker import Parcel, n_bytes
+from mutant.tasks.errors import UserError
 
 
 class ObjectShelf:
@@ -18,7 +19,7 @@ class ObjectShelf:
         """A candidate with references to what it needs; each value travels to the object store once."""
         if missing := [digest for digest in work.digests if digest not in self._references]:
             for digest, component in supply.components(missing).items():
-                self._references[digest] = ray.put(component)
+                self._references[digest] = _stored(component)
         return Parcel(
             work,
             {digest: self._references[digest] for digest in work.digests},
@@ -38,5 +39,16 @@ class ObjectShelf:
 
     def _put(self, key: Any, get: Callable[[Any], Any]) -> Any:
         if key not in self._references:
-            self._references[key] = ray.put(get(key))
+            self._references[key] = _stored(get(key))
         return self._references[key]
+
+
+def _stored(value: Any) -> Any:
+    """A reference to a value that was put into the store. Raises `UserError` where that has no room, nor its disk."""
+    try:
+        return ray.put(value)
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        raise UserError(
+            f"Ray's object store has no room for the {n_bytes(value) / 2**20:,.0f} MiB that a child needs.",
+            hint="Give it more (ray start --object-store-memory BYTES), or its disk, then: mutant resume",
+        ) from error

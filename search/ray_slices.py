@@ -97,10 +97,10 @@ class _Booking:
 
 
 class OnSlices(Rooms[K]):
-    """A slice of this shape for each gang."""
+    """A slice of this shape for each gang; XLA has so many `threads` on each host."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, shape: Shape, threads: int = 1) -> None:
+        self._shape, self._threads = shape, threads
         self._bookings: dict[K, _Booking] = {}
         self._known = self._whole()
 
@@ -115,8 +115,12 @@ class OnSlices(Rooms[K]):
         return booking.came
 
     def options(self, gang: K, rank: int) -> Mapping[str, Any]:
-        variables = {"env_vars": backend.worker_environment()}
-        own: dict[str, Any] = {"num_cpus": 1, "resources": {"TPU": self._shape.chips}, "runtime_env": variables}
+        variables = {"env_vars": backend.worker_environment(self._threads)}
+        own: dict[str, Any] = {
+            "num_cpus": self._threads,
+            "resources": {"TPU": self._shape.chips},
+            "runtime_env": variables,
+        }
         return own | in_bundle(self._bookings[gang].group, rank)
 
     def nodes(self, gang: K) -> Collection[str]:
@@ -151,7 +155,7 @@ class OnSlices(Rooms[K]):
 
     def _booked(self, name: str) -> _Booking:
         group = ray.util.placement_group(
-            [{"CPU": 1.0, "TPU": float(self._shape.chips)}] * self._shape.hosts,
+            [{"CPU": float(self._threads), "TPU": float(self._shape.chips)}] * self._shape.hosts,
             strategy="STRICT_SPREAD",
             bundle_label_selector=[{NAME: name, RANK: str(rank)} for rank in range(self._shape.hosts)],
         )

@@ -1,34 +1,40 @@
 """Groups of a child as a pipeline of Ray actors: activations and slopes go from actor to actor, never through here."""
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from math import ceil
 from typing import Any
 
-from mutant import backend
 from mutant.activations.limits import CacheLimits
 from mutant.assignment import Assignment
 from mutant.dataset import Dataset
 from mutant.outcome import Failed, Outcome
 from mutant.pipeline import Hand, StageLost
 from mutant.recorder import Recorder
-from mutant.search.deaths import ATTEMPTS
+from mutant.search.deaths import Death, verdict
 from mutant.search.evaluator import InProcessEvaluator
-from mutant.search.ray_start import ray, start
-from mutant.search.ray_team import pinned_cores
+from mutant.search.heartbeat import patience, period
+from mutant.search.ray_places import free, reserving, unit
+from mutant.search.ray_start import ended, machines, ray, start
+from mutant.search.ray_team import CROWDED_SECONDS, FAILED_STARTS, cannot_start, death_of, pinned_cores
+from mutant.search.workers import OWN_RAY, Terms
 from mutant.stage import Setup
+from mutant.tasks.errors import UserError
 
 
 class StageWorker:
     """Lives in a Ray actor: holds one or more neighbouring stages of the child that is being trained."""
 
-    def __init__(self, core: int | None) -> None:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core})
+    def __init__(self, cores: Collection[int]) -> None:
+        if cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
         self._stages: dict[int, Any] = {}
 
-    def pid(self) -> int:
-        return os.getpid()
+    def about(self) -> tuple[int, str]:
+        """Its process id, and its machine as Ray names it."""
+        return os.getpid(), ray.get_runtime_context().get_node_id()
 
     def begin(self, setups: Sequence[Setup]) -> None:
         from mutant.stage import Stage
@@ -49,52 +55,68 @@ class _ActorHand:
 
 
 class RayCrew:
-    """Holds the stages of one child after another on `workers` actors of a core each; neighbours share one if need be.
+    """Holds the stages of one child after another on `workers` actors, each in a place of its own (a core for each of
+    their threads, or an accelerator); neighbours share one if need be. With None there is one to each free place.
 
     An actor runs its calls in the order in which they were made, so that the numbers do not depend on how many
-    there are.
+    there are. When one dies, or none makes progress for the patience of `terms`, `StageLost` is raised and `death` says
+    why; the next child begins with new ones.
     """
 
-    def __init__(self, workers: int, *, address: str | None = None) -> None:
+    def __init__(
+        self, workers: int | None, *, terms: Terms = OWN_RAY, told: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._terms, self._local, self._told = terms, terms.address is None, told
         self._owns_ray = not ray.is_initialized()
-        self._watchdog = start(workers, address) if self._owns_ray else None
-        self._cores = pinned_cores(workers) if address is None else [None] * workers
-        self._actors = [self._actor(core) for core in self._cores]
-
-    def _actor(self, core: int | None) -> Any:
-        options = {"num_cpus": 1, "runtime_env": {"env_vars": backend.worker_environment()}}
-        return ray.remote(StageWorker).options(**options).remote(core)
+        self._watchdog = start((workers or 1) * terms.threads, terms.address) if self._owns_ray else None
+        self._unit = unit(local=self._local)
+        size = workers if workers is not None else max(1, free(self._unit, terms.threads))
+        self._cores = pinned_cores(size, terms.threads) if self._local else [()] * size
+        self._actors = [self._actor(cores) for cores in self._cores]
+        self._nodes: dict[int, str] = {}
+        self._longest = 0.0
+        self.death: Death | None = None
+        """Why the child that was begun last was lost, if it was."""
+        self.refusal: UserError | None = None
+        """Why no actor could start for it."""
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the actors, for those who want to watch (or kill) one."""
-        return ray.get([actor.pid.remote() for actor in self._actors])
+        return [pid for pid, _ in ray.get([actor.about.remote() for actor in self._actors])]
 
     def begin(self, setups: Sequence[Setup]) -> Sequence[Hand]:
+        self.death = self.refusal = None
         count = min(len(self._actors), len(setups))
         slots = [setup.group * count // len(setups) for setup in setups]
         for slot in range(count):
+            self._arrive(slot)
+        calls = list[Any]()
+        for slot in range(count):
             mine = [setup for setup, its in zip(setups, slots, strict=True) if its == slot]
-            self._begun(slot, mine)
+            calls.append(self._actors[slot].begin.remote(mine))
+        self.values(calls)
         return [_ActorHand(self._actors[slot], setup.group) for setup, slot in zip(setups, slots, strict=True)]
 
-    def _begun(self, slot: int, setups: Sequence[Setup]) -> None:
-        """Give an actor its stages; one that has died since the last child is replaced first."""
-        try:
-            ray.get(self._actors[slot].begin.remote(setups))
-        except ray.exceptions.RayActorError:
-            self._replace(slot)
-            self.values([self._actors[slot].begin.remote(setups)])
-
-    def _replace(self, slot: int) -> None:
-        ray.kill(self._actors[slot])
-        self._actors[slot] = self._actor(self._cores[slot])
-
     def values(self, futures: Sequence[Any]) -> list[Any]:
-        try:
-            return ray.get([*futures])
-        except ray.exceptions.RayActorError as error:
-            raise StageLost(f"the worker of one of its groups died: {type(error).__name__}") from error
+        asked, began = self._terms.patience, time.monotonic()
+        allowed, look = patience(asked, self._longest, 0.0), period(asked)
+        for _ in range(ceil(allowed / look)):  # looks are counted: this process may itself be stopped for a while
+            try:
+                found = ray.get([*futures], timeout=look)
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except ray.exceptions.RayTaskError as error:
+                if not isinstance(error.cause, ray.exceptions.ObjectLostError | ray.exceptions.RayActorError):
+                    raise
+                raise self._lost(death_of(error.cause, gone=self._gone())) from error
+            except ray.exceptions.RayError as error:
+                raise self._lost(death_of(error, gone=self._gone())) from error
+            self._longest = max(self._longest, time.monotonic() - began)
+            return found
+        for actor in self._actors:
+            ray.kill(actor)
+        raise self._lost(Death("hung", f"no progress of its groups for {allowed:.0f} s"))
 
     def close(self) -> None:
         for actor in self._actors:
@@ -106,31 +128,73 @@ class RayCrew:
         if self._watchdog is not None:
             self._watchdog.end()
 
+    def _actor(self, cores: Collection[int]) -> Any:
+        options = reserving(self._unit, None, self._terms.threads)
+        return ray.remote(StageWorker).options(**options).remote(cores)
+
+    def _arrive(self, slot: int) -> None:
+        """Wait for an actor's place; one that has died since the last child is replaced first.
+
+        Raises `StageLost` when none can start, and `refusal` says why.
+        """
+        for tries in range(FAILED_STARTS):
+            call = self._actors[slot].about.remote()
+            if not ended([call], timeout=CROWDED_SECONDS):
+                self._told("The Ray cluster has no place free for a group of the child: waiting for one.")
+                ended([call], timeout=None)
+            try:
+                _, self._nodes[slot] = ray.get(call)
+            except ray.exceptions.RayError as error:
+                if tries + 1 == FAILED_STARTS:
+                    self.refusal = cannot_start(error)
+                    raise StageLost(self.refusal.message) from error
+                with suppress(ray.exceptions.RayError):
+                    ray.kill(self._actors[slot])
+                self._actors[slot] = self._actor(self._cores[slot])
+            else:
+                return
+
+    def _lost(self, death: Death) -> StageLost:
+        self.death = death
+        return StageLost(f"the worker of one of its groups died: {death.text}")
+
+    def _gone(self) -> bool:
+        """Whether Ray knows that the machine of a stage has gone."""
+        return not self._local and not {*self._nodes.values()} <= {*machines()}
+
 
 class PipelineEvaluator(InProcessEvaluator):
     """Trains one candidate after the other: its groups on Ray, prefix, validation and end-to-end children here.
 
-    A child whose stage dies is trained again with the same identity, once.
+    A child that loses a stage is trained again with the same identity, as often as `deaths` says. Where no actor can
+    start, training raises `UserError`: no other child would fare better.
     """
 
     def __init__(
         self,
-        workers: int,
+        workers: int | None,
         *,
-        address: str | None = None,
+        terms: Terms = OWN_RAY,
         cache: CacheLimits = CacheLimits(),
         home: str | None = None,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.stages = RayCrew(workers, address=address)
+        self.stages = RayCrew(workers, terms=terms, told=told)
         super().__init__(cache, home, told, self.stages)
 
     def _trained(self, assignment: Assignment, dataset: Dataset, recorder: Recorder) -> Outcome:
-        for _ in range(ATTEMPTS - 1):
+        deaths: list[Death] = []
+        while True:
             outcome = super()._trained(assignment, dataset, recorder)
-            if not (isinstance(outcome, Failed) and outcome.kind == "worker lost"):
+            if self.stages.refusal is not None:
+                raise self.stages.refusal
+            death = self.stages.death
+            if not isinstance(outcome, Failed) or outcome.kind != "worker lost" or death is None:
                 return outcome
-        return super()._trained(assignment, dataset, recorder)
+            deaths.append(death)
+            failed = verdict(assignment.candidate.id, deaths)
+            if failed is not None:
+                return failed
 
     def close(self) -> None:
         super().close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from mutant.activations.limits import CacheLimits
 from mutant.search.deaths import Death
-from mutant.search.ray_places import Place, at, places, reserving, unit
+from mutant.search.ray_places import Place, at, free, places, reserving, unit
 from mutant.search.ray_start import ended, last_line, machines, ray
 from mutant.search.ray_worker import ASIDE, About, Worker
 from mutant.search.workers import MOST_WORKERS
@@ -31,15 +31,16 @@ class Member:
 
     slot: int
     actor: Any
-    core: int | None
+    cores: tuple[int, ...]
     place: Place | None = None
     about: About | None = None
 
 
 class Team:
-    """`size` workers of a core each; with None on a cluster, as many as it has free cores while children wait.
+    """`size` workers of a core for each of their `threads`; with None on a cluster, as many as it has free cores for
+    while children wait.
 
-    On this machine (`local`) each worker has a core of its own if there are enough. On a cluster a worker that Ray has
+    On this machine (`local`) each worker has cores of its own if there are enough. On a cluster a worker that Ray has
     no core for waits until a machine joins; one whose machine goes away is replaced in the same way. Where runs take
     turns (`shared`), there is a worker in each place, or in `size` of them, and Ray reserves none. A core stands for
     an accelerator where the cluster has any.
@@ -54,11 +55,14 @@ class Team:
         home: str,
         told: Callable[[str], None],
         shared: bool = False,
+        threads: int = 1,
+        worker: type[Worker] = Worker,
     ) -> None:
         self._size, self._local, self._told, self._shared = size, local, told, shared
+        self._threads, self._worker = threads, worker
         self.unit = unit(local=local)
         self._arguments = cache, home
-        self._cores = pinned_cores(size) if local and size is not None else []
+        self._cores = pinned_cores(size, threads) if local and size is not None else []
         self._members: dict[int, Member] = {}
         self._present: dict[Member, About] = {}
         self._arriving: dict[Any, Member] = {}
@@ -104,10 +108,7 @@ class Team:
             self.lose(member)
             self._failed_starts += not known
             if self._failed_starts >= FAILED_STARTS:
-                raise UserError(
-                    f"Workers cannot start on Ray: {last_line(error)}",
-                    hint="The Python environment must be the same on every machine. See Ray's logs: ray logs",
-                ) from error
+                raise cannot_start(error) from error
             self.grow(1)
             return None
         self._failed_starts, self._alone_since = 0, None
@@ -205,11 +206,11 @@ class Team:
         if self._shared and place is None:
             return
         slot = next(slot for slot in range(len(self._members) + 1) if slot not in self._members)
-        taken = {member.core for member in self._members.values()}
-        core = next((core for core in self._cores if core not in taken), None)
-        options = at(place, self.unit) if place is not None else reserving(self.unit, self._size)
-        made = ray.remote(concurrency_groups={ASIDE: 1})(Worker).options(**options)
-        member = self._members[slot] = Member(slot, made.remote(core, *self._arguments), core, place)
+        taken = {member.cores for member in self._members.values()}
+        cores = next((own for own in self._cores if own not in taken), ())
+        options = at(place, self.unit) if place is not None else reserving(self.unit, self._size, self._threads)
+        made = ray.remote(concurrency_groups={ASIDE: 1})(self._worker).options(**options)
+        member = self._members[slot] = Member(slot, made.remote(cores, *self._arguments), cores, place)
         self._expect(member)
 
     def _expect(self, member: Member) -> None:
@@ -224,7 +225,7 @@ class Team:
 
     def _free(self) -> int:
         """Places of the cluster that nobody has; where runs take turns, that this one has no worker in."""
-        return len(self._untaken()) if self._shared else int(ray.available_resources().get(self.unit, 0))
+        return len(self._untaken()) if self._shared else free(self.unit, self._threads)
 
     def _untaken(self) -> list[Place]:
         """Places without a worker of this run, from a random one on, so that runs with few workers do not meet."""
@@ -257,9 +258,23 @@ def death_of(error: Exception, *, gone: bool) -> Death:
     return Death("worker lost", last_line(error))
 
 
-def pinned_cores(workers: int) -> list[int | None]:
-    """A core for each worker when there are enough, else no pinning."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [None] * workers
-    cores = sorted(os.sched_getaffinity(0))
-    return [*cores[:workers]] if workers <= len(cores) else [None] * workers
+def cannot_start(error: Exception) -> UserError:
+    """What a person is told when one worker after the other ended before it had arrived."""
+    return UserError(
+        f"Workers cannot start on Ray: {last_line(error)}",
+        hint="The Python environment must be the same on every machine. See Ray's logs: ray logs",
+    )
+
+
+def no_room(cause: BaseException | None) -> bool:
+    """Whether a worker's training, or its result in Ray's object store, found no memory."""
+    full = ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
+    return isinstance(cause, MemoryError | full[0] | full[1])
+
+
+def pinned_cores(workers: int, threads: int = 1) -> list[tuple[int, ...]]:
+    """Cores for the `threads` of each worker when there are enough, else none: no pinning."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if workers * threads > len(cores):
+        return [()] * workers
+    return [tuple(cores[first * threads : (first + 1) * threads]) for first in range(workers)]

@@ -5,7 +5,7 @@ JAX is imported here alone, on the worker's side.
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,9 +67,9 @@ class Parcel:
 class Worker:
     """Lives in a Ray actor: keeps its compiled programs, frozen components and prefix activations between children."""
 
-    def __init__(self, core: int | None, cache: CacheLimits, home: str) -> None:
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core})
+    def __init__(self, cores: Collection[int], cache: CacheLimits, home: str) -> None:
+        if cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
         from mutant.activations.cache import ActivationCache
 
         self._notices: list[str] = []

@@ -37,24 +37,27 @@ ALONE = Gangs()
 class Terms:
     """How a run uses Ray: on the cluster at `address` instead of this machine's own; after how many seconds without
     progress a worker is taken to hang (None: `heartbeat.patience`); the run's weight among those that take turns on the
-    cluster, where it does (`share`).
+    cluster, where it does (`share`); how many threads XLA has in each worker, with a core each (`threads`).
     """
 
     address: str | None = None
     patience: float | None = None
     share: float | None = None
+    threads: int = 1
 
 
 OWN_RAY = Terms()
 
 
-def choose_workers(asked: str | int, predicted_flops: float, *, address: str | None = None, gang: int = 1) -> Crew:
-    """`auto` or a number: 1 trains in this process, more train on Ray with a core each.
+def choose_workers(
+    asked: str | int, predicted_flops: float, *, address: str | None = None, gang: int = 1, threads: int = 1
+) -> Crew:
+    """`auto` or a number: 1 trains in this process, more train on Ray with a core for each of their `threads`.
 
-    `auto` takes a worker per accelerator; without any, one per core when that saves more time than Ray takes to start;
-    on a cluster, one per free accelerator or core of the cluster as it grows and shrinks. For gangs it takes as many
-    whole ones as there are places for, and at least one. Raises `UserError` for what is no number of workers, or fewer
-    than a gang.
+    `auto` takes a worker per accelerator; without any, one per so many cores when that saves more time than Ray takes
+    to start; on a cluster, one per free accelerator or cores of the cluster as it grows and shrinks. For gangs it takes
+    as many whole ones as there are places for, and at least one. Raises `UserError` for what is no number of workers,
+    or fewer than a gang.
     """
     text = str(asked)
     if text != "auto":
@@ -67,21 +70,26 @@ def choose_workers(asked: str | int, predicted_flops: float, *, address: str | N
             )
         return Crew(int(text), "as asked")
     if address is not None:
-        return Crew(None, f"one for each free core of the cluster at {address}")
+        each = "core" if threads == 1 else f"{threads} cores"
+        return Crew(None, f"one for each free {each} of the cluster at {address}")
     devices = accelerators()
     if gang > 1:
-        return Crew(max(1, (devices or cores()) // gang) * gang, f"on Ray, {gang} train a child together")
+        places = devices or cores() // threads
+        return Crew(max(1, places // gang) * gang, f"on Ray, {gang} train a child together")
     if devices == 1:
         return Crew(1, "in this process, on its accelerator")
     if devices > 1 and ray_is_installed():
         return Crew(devices, "on Ray, one accelerator each")
-    n_cores, seconds = cores(), predicted_flops / FLOPS_PER_SECOND
-    saved = seconds - (seconds / n_cores + RAY_START_SECONDS)
+    places, seconds = max(1, cores() // threads), predicted_flops / FLOPS_PER_SECOND
+    saved = seconds - (seconds / places + RAY_START_SECONDS)
     if not ray_is_installed():
         return Crew(1, "in this process: Ray is not installed (the extra 'ray')")
-    if n_cores == 1 or saved <= 0:
+    if places == 1 and threads > 1:
+        return Crew(1, f"in this process, with {threads} threads: there are not twice as many cores")
+    if places == 1 or saved <= 0:
         return Crew(1, f"in this process: about {seconds:.0f} s of training, not worth starting Ray")
-    return Crew(n_cores, f"on Ray, one core each: about {seconds:.0f} s of training on one core")
+    each = "one core" if threads == 1 else f"{threads} cores"
+    return Crew(places, f"on Ray, {each} each: about {seconds:.0f} s of training on one core")
 
 
 def cores() -> int:

@@ -1,9 +1,12 @@
 """The evaluator on several machines: raylets that are killed and that join while children train; kinds of workers."""
 
 import logging
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray.cloudpickle
-from growing import grown, meaning, small_store, small_tasks
+from growing import digits_file, grown, meaning, small_store, small_tasks
 from hosts import possible
 from several import Cluster, cluster
 from shelves import Shelf, works
@@ -30,7 +33,9 @@ from mutant.search.progress import ChildFinished
 from mutant.search.ray_evaluator import RayEvaluator
 from mutant.search.ray_gangs import GangEvaluator
 from mutant.search.ray_worker import KIND, Worker
+from mutant.search.watchdog import inhabitants
 from mutant.search.workers import Gangs, Terms
+from mutant.storage.store import Store
 from mutant.tasks.load import LoadedTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
@@ -125,6 +130,57 @@ def test_a_gang_waits_for_machines_enough_and_says_so(few: Cluster) -> None:
     few.add()
     told = told_until_one_joins(few, partial(GangEvaluator, None, Gangs(2)))
     assert told == ["A gang waits for 2 free places: the Ray cluster has 1 in all."]
+
+
+@pytest.mark.parametrize("options", [[], ["--gang", "2"], ["--backprop", "local", "--groups", "2", "--pipeline"]])
+def test_nothing_of_a_killed_controller_is_left_on_the_cluster(
+    few: Cluster, tmp_path: Path, options: list[str]
+) -> None:
+    """kill -9 of the controller while a child trains: Ray ends its workers on all machines, and the run is resumed."""
+    few.add(cores=2)
+    before, url = {*inhabitants(few.place)}, str(tmp_path / "m.db")
+    with small_store(url):
+        pass
+    uri = f"arrays:{digits_file(tmp_path, (0, 1, 2))}"
+    words = ["add", uri, "--name", "low", "--ray-address", few.address, "--children", "1", *options]
+    longer = ["--validations", "500", "--examples-per-validation", "640"]
+    command = [sys.executable, "-m", "mutant.cli.main", "--db", url]
+    controller = subprocess.Popen([*command, *words, *longer], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: begun_children(url) == 1, 240, lambda: controller.poll() is None)
+        assert {*inhabitants(few.place)} - before, "workers live"
+        controller.kill()
+        controller.wait()
+        until(lambda: not {*trainers(few.place)} - before, 60)
+    finally:
+        controller.kill()
+        controller.wait()
+
+
+def trainers(place: str) -> list[int]:
+    """Processes of the cluster that are workers with an actor in them; Ray keeps idle ones for the next to come."""
+    found: list[int] = []
+    for pid in inhabitants(place):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if words.startswith((b"ray::Worker", b"ray::GangWorker", b"ray::StageWorker")):
+                found.append(pid)
+    return found
+
+
+def begun_children(url: str) -> int:
+    with Store.open(url, read_only=True) as store:
+        runs = store.runs()
+        records = store.candidates(runs[0].segments[0].key) if runs else []
+        return sum(record.state == "RUNNING" for record in records)
+
+
+def until(true: Callable[[], bool], seconds: float, lives: Callable[[], bool] = lambda: True) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert lives(), "it has ended"
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
 
 
 def test_expensive_children_begin_on_the_fastest_kind_and_results_do_not_depend_on_it(few: Cluster) -> None:

@@ -14,12 +14,14 @@ import pytest
 import ray
 from growing import SMALL, digits_file, go_on, grown, meaning, small_store, small_tasks
 from shelves import trained_at_once
+from sqlalchemy import select
 
 from mutant.search.config import Settings, settings_from
 from mutant.search.growth import Engine, begin, check_gangs
 from mutant.search.progress import ChildFinished, Progress
 from mutant.search.ray_gangs import GangEvaluator
 from mutant.search.workers import Gangs
+from mutant.storage.schema_work import WorkerRow
 from mutant.tasks.errors import UserError
 from mutant.tasks.load import LoadedTask
 
@@ -78,6 +80,10 @@ def test_a_run_by_gangs_ends_the_same_though_a_member_is_killed(
         thread.join()
         assert killed
         assert all(event.outcome.cost.examples for event in heard if isinstance(event, ChildFinished))
+        with store.reading() as connection:
+            ((name, device),) = connection.execute(select(WorkerRow.name, WorkerRow.device)).all()
+        assert name == "gang 0"
+        assert (device or "").startswith("2 x "), "what all its members compute on"
         assert meaning(store) == first
 
 

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from threading import Timer
 
 import pytest
+import ray.cloudpickle
 from growing import SMALL, meaning, small_store, small_tasks
 from tiny import CLASSES, stripes, world
 
@@ -18,8 +20,9 @@ from mutant.search.crews import start_evaluator
 from mutant.search.evaluator import InProcessEvaluator, Work
 from mutant.search.evolve import evolve
 from mutant.search.growth import Engine, begin, working
-from mutant.search.ray_stages import PipelineEvaluator
-from mutant.search.workers import Crew
+from mutant.search.ray_stages import PipelineEvaluator, StageWorker
+from mutant.search.workers import Crew, Terms
+from mutant.tasks.errors import UserError
 from mutant.train import train
 
 pytestmark = pytest.mark.slow
@@ -87,6 +90,42 @@ def test_a_killed_actor_costs_the_child_its_time_and_nothing_else(evaluator):
     there = outcome_of(evaluator, work, shelf)
     assert killed not in evaluator.stages.pids
     assert there.components.keys() == here.components.keys()
+
+
+@pytest.mark.lengthy
+@pytest.mark.timeout(300)
+def test_actors_that_hang_fail_the_child_with_the_reason(evaluator, monkeypatch):
+    work, shelf = child("local", visits=40)
+    begun, stopped = evaluator.stages.begin, []
+
+    def begin_and_stop(setups):
+        hands = begun(setups)
+        stopped.append(evaluator.stages.pids[1])
+        os.kill(stopped[-1], signal.SIGSTOP)
+        return hands
+
+    monkeypatch.setattr(evaluator.stages, "begin", begin_and_stop)
+    monkeypatch.setattr(evaluator.stages, "_terms", Terms(patience=20.0))
+    ((_, outcome),) = evaluator.train([work], shelf)
+    assert len({*stopped}) == 2, "the second try has other actors"
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, "20 s" in outcome.reason) == ("hung", True)
+
+
+@pytest.mark.lengthy
+def test_actors_that_cannot_start_end_the_run_and_not_the_children_one_by_one(evaluator, monkeypatch):
+    class Broken(StageWorker):
+        def __init__(self, cores):
+            raise ImportError("no module named 'mutant'")
+
+    work, shelf = child("local")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("mutant.search.ray_stages.StageWorker", Broken)
+    os.kill(evaluator.stages.pids[0], signal.SIGKILL)
+    with pytest.raises(UserError, match=r"Workers cannot start on Ray: .*no module named 'mutant'"):
+        dict(evaluator.train([work], shelf))
+    monkeypatch.undo()
+    outcome_of(evaluator, work, shelf)
 
 
 def test_actors_that_keep_dying_fail_the_child_with_the_reason():

@@ -67,11 +67,11 @@ def test_other_penalties_hold_from_the_first_segment_that_has_not_begun(
     (told,) = [data for kind, data in events(once) if kind == "settings changed"]
     assert told == {
         "segment": 1,
-        "scale_factor": {"from": 0.98, "to": 0.5},
+        "scale_factor": {"from": 0.9, "to": 0.5},
         "compute_factor": {"from": 1.0, "to": 0.9},
     }
     with Store.open(str(once), read_only=True) as store:
-        assert store.run(1).config["scale"]["factor"] == 0.98
+        assert store.run(1).config["scale"]["factor"] == 0.9
 
 
 def test_a_segment_keeps_its_penalties_to_its_end(stopped: Callable[..., Path]) -> None:
@@ -80,7 +80,7 @@ def test_a_segment_keeps_its_penalties_to_its_end(stopped: Callable[..., Path]) 
     error = refused("resume", "--workers", 1, "--scale-factor", 0.5, "--db", db)
     assert "Every segment of run 1 has begun" in error
     assert meaning(db) == before
-    done("resume", "--workers", 1, "--scale-factor", 0.98, "--db", db)
+    done("resume", "--workers", 1, "--scale-factor", 0.9, "--db", db)
 
 
 @pytest.mark.parametrize(
