@@ -13,6 +13,8 @@ no machine here has 512 cores. Printed are, for each number of workers,
 - calls per second without a controller, in the words of Pathways (arXiv 2203.12533, section 5.1): OpByOp (the next call
   when the one before was heard of), chained (calls with the one before as argument, none waited for), fused (one call
   that does many),
+- the same through the search's own evaluator on Ray, each worker a process of its own as in a run (`--real`), so that
+  there are few of them,
 - the shortest child, of 0.1 s (`--shortest`) doubled again and again, that keeps the workers busy for 95% of the time.
 
 The ratio is children per second through the controller, without generations, at the most workers to that at one worker
@@ -28,25 +30,26 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from support.back_ends import BACK_ENDS, available, databases
-from support.no_op_actors import DISPATCH, Actors, running
+from support.no_op_actors import DISPATCH, Actors, NoOpWorker, running
 from support.simulation import new_system, run_of
 from support.timing import Clock, TimedStore
 
+from mutant.activations.limits import OFF
 from mutant.search.config import Settings
 from mutant.search.evolve import evolve
+from mutant.search.ray_evaluator import RayEvaluator
 
 GOAL, BUSY = 1.0, 0.95
 
 
-def through_controller(url: str, workers: int, children: int, settings: Settings) -> tuple[float, dict[str, float]]:
+def through_controller(url: str, actors: Any, children: int, settings: Settings) -> tuple[float, dict[str, float]]:
     """Children per second of a segment of so many, and seconds by method of the store."""
     clock = Clock()
-    actors = Actors(workers)
     with new_system(url) as store:
         chosen = replace(settings, children=children)
         with run_of(store, ["task"], chosen, actors) as search:
@@ -103,14 +106,9 @@ def measured(options: argparse.Namespace, counts: Sequence[int]) -> list[dict[st
                 children = max(options.children, 2 * workers)
                 for asynchronous in (False, True):
                     settings = Settings(generation_size=max(8, workers), asynchronous=asynchronous)
-                    rate, where = through_controller(new(), workers, children, settings)
-                    told = ", ".join(f"{n} {1000 * s:.1f}" for n, s in sorted(where.items(), key=lambda x: -x[1])[:3])
+                    found = through_controller(new(), Actors(workers), children, settings)
                     what = f"{back_end}, {'one by one' if asynchronous else 'by generations'}"
-                    print(
-                        f"{workers:4} workers, {what}: {rate:.1f} children/s; of {1000 / rate:.1f} ms: {told}",
-                        flush=True,
-                    )
-                    results.append({"workers": workers, "what": what, "per_second": round(rate, 2)})
+                    results.append(told(workers, what, *found))
                 if options.longest:
                     seconds, share = shortest(new, workers, 3, options.shortest, options.longest)
                     results.append({"workers": workers, "what": f"{back_end}, shortest child", "seconds": seconds})
@@ -120,9 +118,31 @@ def measured(options: argparse.Namespace, counts: Sequence[int]) -> list[dict[st
     return results
 
 
+def told(workers: int, what: str, rate: float, where: Mapping[str, float]) -> dict[str, Any]:
+    parts = ", ".join(f"{n} {1000 * s:.1f}" for n, s in sorted(where.items(), key=lambda x: -x[1])[:3])
+    print(f"{workers:4} workers, {what}: {rate:.1f} children/s; of {1000 / rate:.1f} ms: {parts}", flush=True)
+    return {"workers": workers, "what": what, "per_second": round(rate, 2)}
+
+
+def of_the_search(options: argparse.Namespace, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Children per second with workers that are processes of their own, by the evaluator of the search."""
+    results: list[dict[str, Any]] = []
+    for workers in counts:
+        with running(workers), databases("sqlite") as new:
+            for asynchronous in (False, True):
+                settings = Settings(generation_size=max(8, workers), asynchronous=asynchronous)
+                evaluator = RayEvaluator(workers, cache=OFF, worker=NoOpWorker)
+                _ = evaluator.abouts
+                found = through_controller(new(), evaluator, options.children, settings)
+                what = f"sqlite, the search's evaluator, {'one by one' if asynchronous else 'by generations'}"
+                results.append(told(workers, what, *found))
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,8,64,512")
+    parser.add_argument("--real", default="1,8", help="workers that are processes of their own; empty: none")
     parser.add_argument("--children", type=int, default=256, help="at least; two for each worker if that is more")
     parser.add_argument("--back-ends", default=",".join(BACK_ENDS))
     parser.add_argument("--repeats", type=int, default=3, help="of the calls without a controller")
@@ -135,6 +155,7 @@ def main() -> None:
     with running():
         results = measured(options, counts)
     one_by_one = [r["per_second"] for r in results if r["what"].endswith("one by one")]
+    results.extend(of_the_search(options, [int(number) for number in options.real.split(",") if number]))
     ratio = round(one_by_one[len(counts) - 1] / one_by_one[0], 2)
     result = {"name": "controller", "ratio": ratio, "goal": GOAL, "baseline": f"{counts[0]} simulated workers"}
     print(json.dumps(result | {"load": round(os.getloadavg()[0], 1), "results": results}))

@@ -2,12 +2,14 @@
 trained.
 
     .venv/bin/python benchmarks/workers.py
+    .venv/bin/python benchmarks/workers.py --children 24 --rounds 1
 
 About 14 minutes on two quiet cores: ratio 0.998, and two workers 1.82 times faster than one process. One generation of
 eight children of EfficientNet-Lite0 on `sample:letters`, trained in this process, by one Ray worker and by two, in
 turn, three times, with warm programs. The device-busy share is the seconds inside device programs
 (`Cost.device_seconds`) over the workers' wall time; the ratio is that of one Ray worker over that of this process. Two
-workers are busy together for a part of the time only: the last child of a generation has one of them alone.
+workers are busy together for a part of the time only: the last child of a generation has one of them alone, the less
+the more children there are. One worker with both cores for its XLA threads (`--threads 2` of a run) is measured, too.
 
 The time to the first trained child is that of a new process, from its start, with Ray's, with no compiled program at
 hand (cold) and with those of the time before (warm).
@@ -16,6 +18,7 @@ It needs both cores for itself: a worker stays on a core of its own, and waits t
 one process takes whichever core is free.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -38,10 +41,12 @@ from mutant.search.growth import configure
 from mutant.search.ray_evaluator import RayEvaluator
 from mutant.search.ray_start import ray, start
 from mutant.search.supply import SearchData, StoreSupply
+from mutant.search.workers import Terms
 
 ROUNDS = 3
 GOAL = 0.97
 FIRST = "--first"
+THREADS = "ray 1, 2 threads"
 EDITS: tuple[tuple[Mutation, ...], ...] = (
     (Clone("block_12"), Clone("norm")),
     (Clone("block_13"), Clone("norm")),
@@ -63,8 +68,8 @@ class Round:
 
 
 @contextmanager
-def prepared() -> Iterator[tuple[list[Work], StoreSupply]]:
-    """The children, and where their weights and data are."""
+def prepared(children: int) -> Iterator[tuple[list[Work], StoreSupply]]:
+    """So many children, and where their weights and data are."""
     task = mutant.load_task("sample:letters")
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -72,8 +77,11 @@ def prepared() -> Iterator[tuple[list[Work], StoreSupply]]:
     ):
         store, root = system.store, system.store.root()
         training = configure(store, ("letters",), mutant.Settings()).training
-        children = (Candidate("letters", root.id, (*edit, NewHead(26)), seed) for seed in (0, 1) for edit in EDITS)
-        work = [Work(child, blueprint([root], child.mutations), training) for child in children]
+        edits = [EDITS[place % len(EDITS)] for place in range(children)]
+        made = [
+            Candidate("letters", root.id, (*edit, NewHead(26)), place // len(EDITS)) for place, edit in enumerate(edits)
+        ]
+        work = [Work(child, blueprint([root], child.mutations), training) for child in made]
         yield work, StoreSupply(store, {"letters": SearchData.of(task)})
 
 
@@ -87,11 +95,11 @@ def trained(evaluator: Evaluator, work: list[Work], supply: StoreSupply) -> Roun
 
 
 @contextmanager
-def workers(count: int) -> Iterator[tuple[RayEvaluator, float]]:
-    """A Ray with so many workers, and the seconds until they were there."""
+def workers(count: int, threads: int = 1) -> Iterator[tuple[RayEvaluator, float]]:
+    """A Ray with so many workers of so many threads, and the seconds until they were there."""
     started = time.perf_counter()
-    watchdog = start(count, None)
-    evaluator = RayEvaluator(count)
+    watchdog = start(count * threads, None)
+    evaluator = RayEvaluator(count, terms=Terms(threads=threads))
     try:
         _ = evaluator.abouts
         yield evaluator, time.perf_counter() - started
@@ -104,8 +112,8 @@ def workers(count: int) -> Iterator[tuple[RayEvaluator, float]]:
 
 def first_child() -> None:
     """What the subprocess does: Ray, one worker, one child."""
-    with prepared() as (work, supply), workers(1) as (evaluator, _):
-        trained(evaluator, work[:1], supply)
+    with prepared(1) as (work, supply), workers(1) as (evaluator, _):
+        trained(evaluator, work, supply)
 
 
 def first_children() -> dict[str, float]:
@@ -120,28 +128,44 @@ def first_children() -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    alone = InProcessEvaluator()
-    with prepared() as (work, supply):
+def measured(children: int, repeats: int) -> tuple[dict[str, list[Round]], float]:
+    """The rounds of each way, and the seconds in which one worker of Ray came."""
+    alone, came = InProcessEvaluator(), 0.0
+    with prepared(children) as (work, supply):
         rounds: dict[str, list[Round]] = {}
         trained(alone, work, supply)
-        rounds["alone"] = [trained(alone, work, supply) for _ in range(ROUNDS)]
-        starts: dict[int, float] = {}
-        for count in (1, 2):
-            with workers(count) as (evaluator, starts[count]):
+        rounds["alone"] = [trained(alone, work, supply) for _ in range(repeats)]
+        for name, count, threads in (("ray 1", 1, 1), ("ray 2", 2, 1), (THREADS, 1, 2)):
+            with workers(count, threads) as (evaluator, seconds):
+                came = came or seconds
                 trained(evaluator, work, supply)
-                rounds[f"ray {count}"] = [trained(evaluator, work, supply) for _ in range(ROUNDS)]
-        rounds["alone"] += [
-            trained(alone, work, supply) for _ in range(ROUNDS)
-        ]  # before and after, for the load drifts
+                rounds[name] = [trained(evaluator, work, supply) for _ in range(repeats)]
+        # before and after, for the load drifts
+        rounds["alone"] += [trained(alone, work, supply) for _ in range(repeats)]
         alone.close()
-    assert len({one.versions for each in rounds.values() for one in each}) == 1, "all must give the same bytes"
+    one_thread = {one.versions for name, each in rounds.items() for one in each if name != THREADS}
+    assert len(one_thread) == 1, "all must give the same bytes"
+    assert len({one.versions for one in rounds[THREADS]}) == 1, "two threads give the same bytes each time"
+    return rounds, came
+
+
+def times_faster(rounds: dict[str, list[Round]], name: str, than: str) -> float:
+    middle = {one: statistics.median(each.seconds for each in rounds[one]) for one in (name, than)}
+    return round(middle[than] / middle[name], 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--children", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    rounds, came = measured(options.children, options.rounds)
     busy = {name: [one.busy(2 if name == "ray 2" else 1) for one in each] for name, each in rounds.items()}
     for name, shares in busy.items():
         seconds = statistics.median(one.seconds for one in rounds[name])
-        print(f"{name:<6} {seconds:6.1f} s a generation, device busy {min(shares):.1%} to {max(shares):.1%}")
+        print(f"{name:<16} {seconds:6.1f} s a generation, device busy {min(shares):.1%} to {max(shares):.1%}")
     first = first_children()
-    print(f"first trained child: {first['cold']} s cold, {first['warm']} s warm; Ray's start {starts[1]:.1f} s of it")
+    print(f"first trained child: {first['cold']} s cold, {first['warm']} s warm; Ray's start {came:.1f} s of it")
     middle = {name: statistics.median(shares) for name, shares in busy.items()}
     result = {
         "name": "workers",
@@ -149,13 +173,11 @@ def main() -> None:
         "goal": GOAL,
         "baseline": "device-busy share of one process without Ray, same children",
         "busy": {name: round(share, 3) for name, share in middle.items()},
-        "two workers over one process": round(
-            statistics.median(one.seconds for one in rounds["alone"])
-            / statistics.median(one.seconds for one in rounds["ray 2"]),
-            2,
-        ),
+        "two workers over one process": times_faster(rounds, "ray 2", "alone"),
+        "two workers over one of two threads": times_faster(rounds, "ray 2", THREADS),
         "first child seconds": first,
-        "rounds": ROUNDS,
+        "children": options.children,
+        "rounds": options.rounds,
         "load": round(os.getloadavg()[0], 1),
     }
     print(json.dumps(result))

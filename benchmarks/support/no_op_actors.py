@@ -11,7 +11,9 @@ import ray as ray_package
 from support import rows, simulation
 from support.simulation import NoOp, made_up
 
+from mutant.answers import Answers
 from mutant.outcome import Outcome
+from mutant.search import ray_worker as real
 from mutant.search.evaluator import Begun, Source, Supply, Work, unheard
 from mutant.search.ray_start import start
 
@@ -40,14 +42,36 @@ class Worker:
             time.sleep(self._seconds)
 
 
-@contextmanager
-def running() -> Iterator[None]:
-    """A Ray of its own while the block lasts; started again where a busy machine took too long."""
-    for module in (rows, simulation, sys.modules[__name__]):
+class NoOpWorker(real.Worker):
+    """A worker of the search as it is, but that it makes an outcome up: what it was given it unpacks."""
+
+    def train(self, parcel: Any) -> Outcome:
+        self._unpacked(parcel)
+        return made_up(parcel.work)
+
+    def fill(self, parcel: Any) -> int:
+        return 0
+
+    def answer(self, path: Any, components: Any, images: Any) -> Answers:
+        return NoOp().answer(path, components, images)
+
+    def flops(self, chains: Any) -> tuple[Any, ...]:
+        return NoOp().flops(chains)
+
+
+def brought_along(*modules: Any) -> None:
+    """Let Ray take these modules, and those here, to its workers, which do not see this folder."""
+    for module in (rows, simulation, sys.modules[__name__], *modules):
         ray.cloudpickle.register_pickle_by_value(module)
+
+
+@contextmanager
+def running(cpus: int = PROCESSES) -> Iterator[None]:
+    """A Ray of its own while the block lasts; started again where a busy machine took too long."""
+    brought_along()
     for left in (2, 1, 0):
         try:
-            watchdog = start(PROCESSES, None)
+            watchdog = start(cpus, None)
             break
         except Exception:
             if not left:
