@@ -15,6 +15,8 @@ from mutant.storage.digest import digest
 from mutant.storage.store import Store
 
 THREADS = 2
+SHARE, LONGEST = 4, 2.0
+"""A reader pauses for so many times what its look took, and for so many seconds at most."""
 
 
 def look(store: Store) -> Mapping[str, Any]:
@@ -52,6 +54,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_event.is_set():
+            began = time.monotonic()
             try:
                 with Store.open(self._url, read_only=True) as store:
                     seen = look(store)
@@ -60,7 +63,8 @@ class Reader(threading.Thread):
             except Exception as error:  # the test tells them all
                 self.errors.append(f"{type(error).__name__}: {error}")
             self.looked.set()
-            time.sleep(0.3)  # so that ten do not take the cores from the run that they look at
+            # So that ten do not take the cores from the run that they look at, on a slow machine either.
+            self._stop_event.wait(max(0.3, min(LONGEST, SHARE * (time.monotonic() - began))))
 
 
 def main(url: str) -> None:

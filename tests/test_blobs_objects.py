@@ -1,11 +1,11 @@
 """Weights in an object store, spoken to over HTTP: a server of S3's protocol on this machine."""
 
 import sys
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 
 import pytest
+from buckets import bucket
 from cli_calls import refused
 from places import Place
 from storage_samples import forward, grow, new_store
@@ -29,28 +29,15 @@ pytest.importorskip("obstore", reason="needs the extra 'cloud'")
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a server with an empty bucket `bucket`."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT")).close()
-    yield address
-    server.stop()
+def variables() -> Iterator[Mapping[str, str]]:
+    with bucket() as found:
+        yield found
 
 
 @pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """A place in the bucket, with the environment that reaches it."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
-    }.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return "s3://bucket/some/prefix"
 
@@ -116,7 +103,7 @@ def test_what_is_missing_torn_or_changed_is_told(tmp_path: FilePath, s3: str) ->
 
 
 def test_a_service_that_does_not_answer_is_told(
-    tmp_path: FilePath, s3: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: FilePath, s3: str, variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(str(tmp_path / "m.db"), blobs=s3, inline_limit=0)
     with new_store(place, "a") as store:
@@ -137,7 +124,7 @@ def test_a_service_that_does_not_answer_is_told(
         said: list[str] = []
         with holding(store, "a test", told=said.append):
             assert "not swept" in said[0]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", variables["AWS_ENDPOINT_URL"])
     with Store.open(place) as store:
         assert verify(store, forward, everything=True).ok
 

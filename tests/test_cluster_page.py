@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import bucket
 from cli_calls import QUICK, write_folder
 from postgres_server import Server
 from raylets import ray_start
@@ -151,15 +152,23 @@ def mutant(*words: object, **variables: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_raylets_postgresql_and_a_directory_of_weights(postgres: Server, tmp_path: Path) -> None:
-    """A controller, `ray start --head` and `ray start --address`: the same path as of one worker alone."""
+def test_two_raylets_postgresql_and_a_bucket(postgres: Server, tmp_path: Path) -> None:
+    """A controller, `ray start --head` and `ray start --address`: the same path as of one worker alone. The controller
+    alone knows the database and the bucket."""
+    pytest.importorskip("obstore", reason="needs the extra 'cloud'")
+    with bucket() as reaches_it:
+        _two_raylets(postgres, tmp_path, reaches_it)
+
+
+def _two_raylets(postgres: Server, tmp_path: Path, reaches_it: dict[str, str]) -> None:
     from ray._private.services import get_node_ip_address
 
     folder, temporary = write_folder(tmp_path / "data"), Path("/tmp") / f"mray{os.getpid()}"
     database, alone = postgres.new_database(), tmp_path / "alone.db"
     port, client = free_port(), free_port()
     root = ("--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16)
-    mutant("init", *root, "--blobs", tmp_path / "blobs", "--inline-limit", 0, MUTANT_DB=database)
+    here = {"MUTANT_DB": database, **reaches_it}
+    mutant("init", *root, "--blobs", "s3://bucket/mutant", "--inline-limit", 0, **here)
     mutant("init", *root, "--db", alone)
     address = f"{get_node_ip_address()}:{port}"
     head = ("--head", f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false",
@@ -168,13 +177,14 @@ def test_two_raylets_postgresql_and_a_directory_of_weights(postgres: Server, tmp
         _wait_for(address)
         with node(f"--address={address}", place=tmp_path):
             _wait_for_nodes(address, 2)
-            mutant("add", f"folder:{folder}", *QUICK, "--ray-address", address, "--workers", 2, MUTANT_DB=database)
-            told = json.loads(mutant("report", "trace", "--out", tmp_path / "t.json", "--json", MUTANT_DB=database))
+            mutant("add", f"folder:{folder}", *QUICK, "--ray-address", address, "--workers", 2, **here)
+            told = json.loads(mutant("report", "trace", "--out", tmp_path / "t.json", "--json", **here))
     mutant("add", f"folder:{folder}", *QUICK, "--workers", 1, "--db", alone)
     assert told["children"] == 2
     assert len(told["rows"]) == 2, "each raylet has one CPU, so both of them trained"
-    assert any((tmp_path / "blobs").rglob("*"))
-    answers = [json.loads(mutant("list", "--json", "--db", db))[0] for db in (database, alone)]
+    verified = json.loads(mutant("verify", "--json", **here))
+    assert verified["components_checked"] >= 5, "read from the bucket"
+    answers = [json.loads(mutant("list", "--json", "--db", db, **reaches_it))[0] for db in (database, alone)]
     assert answers[0]["path"] == answers[1]["path"]
     assert answers[0]["test_accuracy"] == answers[1]["test_accuracy"]
     postgres.drop(database)

@@ -45,6 +45,7 @@ def test_a_store_that_is_opened_beside_another_leaves_its_lock_alone(tmp_path: F
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_ten_readers_during_a_run(tmp_path: FilePath, new_database: Callable[[], str]) -> None:
     url = new_database()
     done("init", "--root", "random:vit-ti16", "--blocks", 1, "--image-size", 16, "--db", url)
@@ -56,7 +57,7 @@ def test_ten_readers_during_a_run(tmp_path: FilePath, new_database: Callable[[],
         assert [line_of(reader) for reader in readers] == ["reading"] * PROCESSES
         added = run_add(*files, *quick, "--db", url)
         assert added.returncode == 0, added.stderr
-        told = [reader.communicate(timeout=60) for reader in readers]
+        told = [reader.communicate(timeout=120) for reader in readers]
     finally:
         for reader in readers:
             reader.kill()
@@ -88,4 +89,4 @@ def line_of(reader: subprocess.Popen[str]) -> str:
 
 def run_add(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mutant.cli.main", "add", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=HERE)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=HERE)
