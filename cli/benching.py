@@ -90,7 +90,7 @@ def bench(
         return
     work = options.of(read_suite(suite))
     if check:
-        check_suite(work.suite, as_json=as_json)
+        check_suite(work.suite, named=suite, as_json=as_json)
         return
     summaries = _run(work, EngineOptions(workers=options.workers))
     if as_json:

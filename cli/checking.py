@@ -39,8 +39,11 @@ class _Found:
         }
 
 
-def check_suite(suite: "Suite", *, as_json: bool) -> None:
-    """Say of every task what its URI leads to. Raises `UserError` when the root or a task cannot be found."""
+def check_suite(suite: "Suite", *, named: str, as_json: bool) -> None:
+    """Say of every task of a suite, `named` so by the user, what its URI leads to.
+
+    Raises `UserError` when the root or a task cannot be found.
+    """
     from mutant.roots import find
 
     find(suite.root)
@@ -54,7 +57,7 @@ def check_suite(suite: "Suite", *, as_json: bool) -> None:
         shown = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
         raise UserError(f"{len(lost)} of {plural(len(found), 'task')} cannot be found: {shown}.")
     if not as_json:
-        say(f"{plural(len(found), 'task')} found. Run them: mutant bench {suite.name}")
+        say(f"{plural(len(found), 'task')} found. Run them: mutant bench {named}")
 
 
 def _look(task: str, uri: str) -> _Found:

@@ -140,7 +140,7 @@ def _set_axes(by_size: Axes, by_generation: Axes, series: Sequence[Series]) -> N
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     by_size.yaxis.set_major_formatter(FuncFormatter(_tick_percent))
-    by_size.set_ylabel("quality (best validation accuracy)", fontsize=8.5, color=INK)
+    by_size.set_ylabel("quality (validation accuracy)", fontsize=8.5, color=INK)
     by_size.set_xlabel("accounted parameters", fontsize=8.5, color=INK)
     by_generation.tick_params(labelleft=False)
     by_generation.set_xlabel("generation (line: best quality so far)", fontsize=8.5, color=INK)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Engine, ForeignKeyConstraint, String, create_engine, event, select
+from sqlalchemy import JSON, Connection, Engine, ForeignKeyConstraint, String, create_engine, event, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -13,7 +13,8 @@ from mutant.tasks.errors import UserError
 
 APPLICATION_ID = 0x6D75_7462
 """`mutb`: SQLite's own mark of what a file is."""
-VERSION = 1
+VERSION = 2
+"""2 came with the processor of a cell, and the seconds that it took."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A method in one repeat: what all its tasks share. `digest` is the meaning of its system's database."""
+    """A method in one repeat: what all its tasks share. `digest` is the meaning of its system's database.
+
+    `processor` is what it was computed on, `processor_seconds` what that took where one process did all of it at one
+    go; None: unknown.
+    """
 
     method: str
     repeat: int
@@ -58,6 +63,8 @@ class CellResult:
     wall_seconds: float
     energy_joules: float | None = None
     tasks: tuple[TaskResult, ...] = ()
+    processor: str | None = None
+    processor_seconds: float | None = None
 
 
 class _Base(DeclarativeBase):
@@ -79,6 +86,8 @@ class _Cell(_Base):
     digest: Mapped[str]
     wall_seconds: Mapped[float]
     energy_joules: Mapped[float | None]
+    processor: Mapped[str | None]
+    processor_seconds: Mapped[float | None]
 
 
 class _Task(_Base):
@@ -117,17 +126,9 @@ class Results:
         event.listen(engine, "connect", _with_foreign_keys)
         try:
             with engine.begin() as connection:
-                marked = connection.exec_driver_sql("PRAGMA application_id").scalar()
-                version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-                tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
-                if not tables:
-                    _Base.metadata.create_all(connection)
-                    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-                elif marked != APPLICATION_ID or version != VERSION:
-                    raise UserError(
-                        f"'{file}' holds no results of this version.", hint="Name another directory: --dir DIR"
-                    )
+                if _marks(connection) != (APPLICATION_ID, VERSION):
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be about to make it, too
+                    _make_or_upgrade(connection, file)
         except SQLAlchemyError as error:
             raise UserError(
                 f"Cannot read the results in '{file}': {error.__cause__ or error}.", hint="Name another: --dir DIR"
@@ -143,10 +144,11 @@ class Results:
             return {row.key: row.value for row in session.scalars(select(_Settings).order_by(_Settings.key))}
 
     def begin(self, settings: Mapping[str, str]) -> None:
-        """Keep what the benchmark is begun with; nothing when it was begun before."""
-        with Session(self._engine) as session, session.begin():
-            if session.scalars(select(_Settings).limit(1)).first() is None:
-                session.add_all(_Settings(key=key, value=value) for key, value in settings.items())
+        """Keep what the benchmark is begun with; nothing when it was begun before, or is by another process."""
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if connection.execute(select(_Settings).limit(1)).first() is None:
+                connection.execute(insert(_Settings), [{"key": key, "value": text} for key, text in settings.items()])
 
     def record(self, cell: CellResult) -> None:
         """Add a cell with its tasks."""
@@ -164,6 +166,25 @@ class Results:
             return [_cell(row, tasks) for row in rows]
 
 
+def _marks(connection: Connection) -> tuple[int, int]:
+    """What SQLite keeps in a file of what it is: `application_id` and `user_version`, 0 and 0 in a new one."""
+    application_id = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    return application_id, connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+
+
+def _make_or_upgrade(connection: Connection, file: Path) -> None:
+    marks = _marks(connection)
+    if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
+        _Base.metadata.create_all(connection)
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    elif marks == (APPLICATION_ID, 1):
+        connection.exec_driver_sql("ALTER TABLE cells ADD COLUMN processor VARCHAR")
+        connection.exec_driver_sql("ALTER TABLE cells ADD COLUMN processor_seconds FLOAT")
+    elif marks != (APPLICATION_ID, VERSION):
+        raise UserError(f"'{file}' holds no results of this version.", hint="Name another directory: --dir DIR")
+    connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+
+
 def _with_foreign_keys(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
@@ -174,6 +195,4 @@ def _value(cls: type[TaskResult], row: _Task) -> TaskResult:
 
 def _cell(row: _Cell, tasks: Iterable[TaskResult]) -> CellResult:
     own = tuple(task for task in tasks if (task.method, task.repeat) == (row.method, row.repeat))
-    return CellResult(
-        row.method, row.repeat, row.group, row.total_parameters, row.digest, row.wall_seconds, row.energy_joules, own
-    )
+    return CellResult(**{f.name: getattr(row, f.name) for f in fields(CellResult) if f.name != "tasks"}, tasks=own)

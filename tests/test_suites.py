@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mutant.roots import registry
 from mutant.search.bench.methods import method
+from mutant.search.presets import PRESETS
 from mutant.search.suites.suite import FOLDER, Suite, read_suite, suite_from, suites
 from mutant.tasks.errors import UserError
 from mutant.tasks.uri import parse
@@ -109,5 +110,9 @@ def test_the_nearest_method_is_named(name: str, near: str) -> None:
 def test_methods_differ_by_their_settings() -> None:
     assert method("scale-0.7", "munet").settings.given() == {"scale_factor": 0.7, "preset": "munet"}
     assert method("munet", "mutant").settings.given() == {"preset": "munet"}
-    assert method("freeze-3").settings.given() == {"strategy": "freeze-3"}
+    for preset in (None, "munet"):
+        own = PRESETS[preset or "mutant"].rules.mutable
+        assert method("optimizers", preset).settings.mutable == (*own, "optimizer")
+        assert method("optimizers", preset).settings.preset == preset
+    assert method("freeze-3").settings.given() == {"strategy": "freeze-3", "averaging": "none"}
     assert method("shuffled").shuffled

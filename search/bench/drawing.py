@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,23 @@ _WORDS = {
     "search": "search", "ablation": "ablation of the search", "scale": "search, by scale factor",
     "baseline": "tuned baseline", "witness": "witness",
 }  # fmt: skip
+
+_FONT = 8
+"""Of a method's name, in points."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle by its lower left corner, in points."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def meets(self, other: "Box") -> bool:
+        beside = self.x < other.x + other.width and other.x < self.x + self.width
+        return beside and self.y < other.y + other.height and other.y < self.y + self.height
 
 
 def draw_sizes(title: str, methods: Sequence[MethodSummary]) -> Figure:
@@ -42,14 +60,6 @@ def draw_sizes(title: str, methods: Sequence[MethodSummary]) -> Figure:
             label=label,
             zorder=3,
         )
-        axes.annotate(
-            method.name,
-            (method.accounted.mean, 100 * method.accuracy.mean),
-            xytext=(6, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-        )
     _join(axes, [m for m in methods if m.group == "scale"], _COLOURS["scale"])
     _join(axes, [m for m in methods if m.group == "baseline"], _COLOURS["baseline"])
     axes.set_xscale("log")
@@ -59,7 +69,8 @@ def draw_sizes(title: str, methods: Sequence[MethodSummary]) -> Figure:
     axes.set_xlabel("accounted parameters per task", fontsize=9, color=INK)
     axes.set_ylabel("test accuracy, %", fontsize=9, color=INK)
     _style(axes)
-    axes.legend(frameon=False, fontsize=8, loc="lower right", labelcolor=INK)
+    _name(axes, methods)
+    axes.legend(frameon=False, fontsize=8, loc="best", labelcolor=INK)
     return figure
 
 
@@ -93,6 +104,44 @@ def draw_tasks(title: str, methods: Sequence[MethodSummary], shown: Sequence[str
         frameon=False, fontsize=8, ncol=4, loc="lower left", bbox_to_anchor=(0, 1.0), labelcolor=INK, borderaxespad=0.2
     )
     return figure
+
+
+def apart(labels: Sequence[Box], others: Sequence[Box]) -> list[float]:
+    """New y of the labels, so that none lies over another or over `others`: from the top down, each is moved to below
+    what it would lie on.
+
+    >>> apart([Box(0, 10, 5, 8), Box(20, 10, 5, 8), Box(1, 12, 5, 8), Box(2, 3, 5, 8)], [Box(20, -9, 2, 2)])
+    [4, 10, 12, -4]
+    >>> apart([Box(0, 0, 5, 8)], [Box(4, 4, 2, 2), Box(4, -3, 2, 2), Box(9, -10, 2, 2)])
+    [-11]
+    """
+    placed: dict[int, Box] = {}
+    for index in sorted(range(len(labels)), key=lambda index: -labels[index].y):
+        box = labels[index]
+        for other in sorted((*placed.values(), *others), key=lambda other: -other.y):
+            if box.meets(other):
+                box = replace(box, y=other.y - box.height)
+        placed[index] = box
+    return [placed[index].y for index in range(len(labels))]
+
+
+def _name(axes: Axes, methods: Sequence[MethodSummary]) -> None:
+    """Each method's name at its point, the axes' scales being as they will be."""
+    axes.autoscale_view()
+    points = [(m.accounted.mean, 100 * m.accuracy.mean) for m in methods]
+    in_points = axes.transData.transform(points) * 72 / axes.figure.dpi
+    at = [(float(x), float(y)) for x, y in in_points]
+    labels = [
+        Box(x + 6, y + 5, 0.62 * _FONT * len(m.name), 1.25 * _FONT) for (x, y), m in zip(at, methods, strict=True)
+    ]
+    moved = apart(labels, [Box(x - 4, y - 4, 8, 8) for x, y in at])
+    for method, point, (_, y), to in zip(methods, points, at, moved, strict=True):
+        far = abs(to - y) > 2 * _FONT
+        line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3} if far else None
+        axes.annotate(
+            method.name, point, xytext=(6, to - y), textcoords="offset points", fontsize=_FONT, color=INK,
+            arrowprops=line, zorder=4,
+        )  # fmt: skip
 
 
 def _join(axes: Axes, methods: Sequence[MethodSummary], colour: str) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mutant.rules import MutationRules
 from mutant.search.config import Settings, check
-from mutant.search.presets import PRESETS
+from mutant.search.presets import DEFAULT, PRESETS
 from mutant.search.strategies import parse_strategy
 from mutant.tasks.errors import UserError, nearest, printable
 
@@ -38,6 +39,8 @@ ABLATIONS: Mapping[str, Method] = {
         Method("zero-heads", "ablation", Settings(head_start="zero")),
         Method("sampled", "ablation", Settings(first_children="sampled")),
         Method("each-slot", "ablation", Settings(clones="each slot")),
+        Method("averaging", "ablation", Settings(averaging="greedy")),
+        Method("optimizers", "ablation"),
     )
 }
 _OTHERS = (EVOLUTION, *PRESETS, *ABLATIONS, "full", "freeze-12", "adapters-32", "head", "scale-0.95", LOGISTIC)
@@ -56,7 +59,8 @@ def method(name: str, preset: str | None = None) -> Method:
         return Method(name, "search", Settings(preset=name))
     if name in ABLATIONS:
         found = ABLATIONS[name]
-        return Method(name, found.group, found.settings.over(base), found.shuffled)
+        more = Settings(mutable=(*_rules(preset).mutable, "optimizer")) if name == "optimizers" else found.settings
+        return Method(name, found.group, more.over(base), found.shuffled)
     if name == LOGISTIC:
         return Method(name, "witness")
     if scale := re.fullmatch(r"scale-(0?\.[0-9]{1,6}|1|1\.0)", name):
@@ -67,4 +71,9 @@ def method(name: str, preset: str | None = None) -> Method:
         close = nearest(name, _OTHERS)
         hint = f"Nearest: {close!r}." if close else f"Known: {', '.join(_OTHERS)}."
         raise UserError(f"There is no method '{printable(name)}' to compare.", hint=hint) from None
-    return Method(name, "baseline", Settings(strategy=strategy.text).over(base))
+    return Method(name, "baseline", Settings(strategy=strategy.text, averaging="none").over(base))
+
+
+def _rules(preset: str | None) -> MutationRules:
+    """Those of the preset, or of the default one; that a preset is unknown is told where it is read."""
+    return PRESETS.get(preset or DEFAULT, PRESETS[DEFAULT]).rules

@@ -7,6 +7,7 @@ from pathlib import Path
 from mutant.search.bench.summary import Comparison, MethodSummary, Spread, compared, summarize
 from mutant.search.drawing import count
 from mutant.search.presets import PRESETS
+from mutant.search.suites.suite import suites
 from mutant.storage.results import CellResult
 from mutant.tasks.errors import UserError, missing_extra
 
@@ -28,20 +29,33 @@ def write_report(cells: Sequence[CellResult], settings: Mapping[str, str], direc
 
     methods = summarize(cells)
     title = f"Benchmark {settings.get('suite', '')}"
-    sizes = save(draw_sizes(f"{title}: accuracy against size", methods), directory / "sizes.svg")
-    tasks = save(draw_tasks(f"{title}: task by task", methods, shown(methods)), directory / "tasks.svg")
+    curve = scale_curve(methods)
+    others = [one for one in methods if one.group != "scale" or one not in curve]
+    pictures = [save(draw_sizes(f"{title}: accuracy against size", others), directory / "sizes.svg")]
+    if curve:
+        pictures.append(save(draw_sizes(f"{title}: scale control", curve), directory / "scale.svg"))
+    pictures.append(save(draw_tasks(f"{title}: task by task", methods, shown(methods)), directory / "tasks.svg"))
     markdown, page = directory / "report.md", directory / "report.html"
     _write(markdown, as_markdown(title, methods, settings, cells))
-    _write(page, as_html(title, methods, settings, [sizes, tasks], cells))
-    return markdown, page, sizes, tasks
+    _write(page, as_html(title, methods, settings, pictures, cells))
+    return markdown, page, *pictures
+
+
+def scale_curve(methods: Sequence[MethodSummary]) -> list[MethodSummary]:
+    """What is drawn of scale control: the search by scale factor, with the baselines; nothing for fewer than two."""
+    if sum(one.group == "scale" for one in methods) < 2:
+        return []
+    return [one for one in methods if one.group in ("scale", "baseline", "witness")]
 
 
 def shown(methods: Sequence[MethodSummary]) -> list[str]:
-    """The methods whose tasks are drawn: the searches, and of the others the best of each kind."""
+    """The methods whose tasks are drawn: the searches, and of the others the best of each kind; the best of all, where
+    it has neither."""
     searches = [one.name for one in methods if one.group == "search"]
     best = [next((one.name for one in methods if one.group == group), None) for group in ("baseline", "witness")]
     full = [one.name for one in methods if one.name in ("full", "head")]
-    return list(dict.fromkeys([*searches, *(name for name in best if name is not None), *full]))
+    chosen = [*searches, *(name for name in best if name is not None), *full]
+    return list(dict.fromkeys(chosen or [methods[0].name]))
 
 
 def comparisons(methods: Sequence[MethodSummary]) -> list[Comparison]:
@@ -64,7 +78,7 @@ def overview(methods: Sequence[MethodSummary]) -> Table:
     """A row for every method."""
     header = (
         "method", "kind", "repeats", "test accuracy", "parameters per task", "all parameters", "FLOPs per image",
-        "device time", "training FLOPs", "children", "energy",
+        "device time", "processor time", "training FLOPs", "children", "energy",
     )  # fmt: skip
     rows = [
         (
@@ -76,6 +90,7 @@ def overview(methods: Sequence[MethodSummary]) -> Table:
             count(one.total_parameters.mean),
             f"{one.flops.mean / 1e6:,.0f} M",
             f"{one.device_seconds.mean:,.0f} s",
+            "–" if one.processor_seconds is None else f"{one.processor_seconds.mean:,.0f} s",
             f"{one.training_flops.mean / 1e12:,.1f} T",
             f"{one.children.mean:,.0f}",
             "–" if one.energy is None else f"{one.energy.mean / 1000:,.1f} kJ",
@@ -110,14 +125,32 @@ def digests(cells: Sequence[CellResult]) -> Table:
     return ("method", *(f"repeat {repeat}" for repeat in repeats)), rows
 
 
+def computed_on(cells: Sequence[CellResult]) -> str:
+    """The processors that the cells were computed on; where they are of several kinds, what on which."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for cell in cells:
+        processor = cell.processor or "a processor that was not noted"
+        found.setdefault(processor, {}).setdefault(cell.method, []).append(cell.repeat)
+    if len(found) == 1:
+        return f"Computed on {next(iter(found))}."
+    told = "; ".join(f"on {processor}: {_with_repeats(methods)}" for processor, methods in found.items())
+    return f"Computed, with the repeats, {told}. Digests are those of a processor."
+
+
+def _with_repeats(methods: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{name} ({', '.join(map(str, repeats))})" for name, repeats in methods.items())
+
+
 def command(cells: Sequence[CellResult], settings: Mapping[str, str]) -> str:
     """What runs the same benchmark again."""
     names = ",".join(dict.fromkeys(cell.method for cell in cells))
     repeats = 1 + max(cell.repeat for cell in cells)
     preset = settings.get("preset", "None")
     chosen = f"--preset {preset} " if preset in PRESETS else ""
+    suite = settings.get("suite", "")
+    named = suite if suite in suites() else f"{suite}.toml"
     return (
-        f"mutant bench {settings.get('suite')} --data DIR --budget {settings.get('budget')} {chosen}"
+        f"mutant bench {named} --data DIR --budget {settings.get('budget')} {chosen}"
         f"--methods {names} --repeats {repeats} --dir NEW"
     )
 
@@ -131,8 +164,11 @@ def as_markdown(
     lines = [f"# {title}", "", _setting_words(settings), ""]
     lines += [f"- {sentence(found)}" for found in comparisons(methods)]
     lines += ["", "## Methods", "", *_pipes(overview(methods)), "", "![Accuracy against size](sizes.svg)", ""]
+    if scale_curve(methods):
+        lines += ["![Scale control, with the baselines](scale.svg)", ""]
     lines += ["## Tasks", "", "Test accuracy, %.", "", *_pipes(by_task(methods)), "", "![Task by task](tasks.svg)", ""]
-    lines += ["## Again", "", f"    {command(cells, settings)}", "", AGAIN, "", *_pipes(digests(cells)), ""]
+    again = f"    {command(cells, settings)}"
+    lines += ["## Again", "", again, "", computed_on(cells), "", AGAIN, "", *_pipes(digests(cells)), ""]
     return "\n".join(lines)
 
 
@@ -150,9 +186,10 @@ def as_html(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style><main><h1>{html.escape(title)}</h1><p>{html.escape(_setting_words(settings))}</p>"
-        f"<ul>{told}</ul><h2>Methods</h2>{_rows(overview(methods))}{svg[0]}"
-        f"<h2>Tasks</h2><p>Test accuracy, %.</p>{_rows(by_task(methods))}{svg[1]}"
-        f"<h2>Again</h2><pre>{html.escape(command(cells, settings))}</pre><p>{AGAIN}</p>{_rows(digests(cells))}"
+        f"<ul>{told}</ul><h2>Methods</h2>{_rows(overview(methods))}{''.join(svg[:-1])}"
+        f"<h2>Tasks</h2><p>Test accuracy, %.</p>{_rows(by_task(methods))}{svg[-1]}"
+        f"<h2>Again</h2><pre>{html.escape(command(cells, settings))}</pre>"
+        f"<p>{html.escape(computed_on(cells))}</p><p>{AGAIN}</p>{_rows(digests(cells))}"
         "</main></html>\n"
     )
 

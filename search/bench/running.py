@@ -1,20 +1,23 @@
 """Working a benchmark off: a system for every method and repeat, grown over all tasks, resumed where it stopped."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 import numpy as np
 
+from mutant import backend
 from mutant.pool import accounted_parameters
 from mutant.position import derive
 from mutant.search.bench.logistic import logistic_results
 from mutant.search.bench.methods import LOGISTIC, Method
-from mutant.search.config import Settings
+from mutant.search.config import RunConfig, Settings, settings_of
 from mutant.search.energy import Meter
-from mutant.search.growth import Engine
+from mutant.search.growth import Engine, configure
+from mutant.search.presets import DEFAULT, PRESETS
 from mutant.search.progress import Listener, silent
+from mutant.search.recorded import recorded_config
 from mutant.search.suites.suite import Suite
 from mutant.search.system import System
 from mutant.storage.digest import digest
@@ -115,7 +118,7 @@ def open_results(bench: Bench) -> Results:
 
 
 def _run_cell(bench: Bench, cell: Cell, loaded: Mapping[str, LoadedTask], engine: Engine) -> CellResult:
-    began, meter = time.monotonic(), Meter.read()
+    began, processor, meter = time.monotonic(), time.process_time(), Meter.read()
     with _system(bench, cell) as system:
         fresh = not system.store.tasks()
         if cell.method.name == LOGISTIC:
@@ -126,6 +129,7 @@ def _run_cell(bench: Bench, cell: Cell, loaded: Mapping[str, LoadedTask], engine
             tasks, total = results_of(system, cell), _total_parameters(system.store)
         after = Meter.read()
         known = fresh and meter is not None and after is not None
+        alone = fresh and str(engine.workers) == "1"  # no process but this one has computed anything of it
         return CellResult(
             cell.method.name,
             cell.repeat,
@@ -135,6 +139,8 @@ def _run_cell(bench: Bench, cell: Cell, loaded: Mapping[str, LoadedTask], engine
             time.monotonic() - began,
             after.joules_since(meter) if known and after and meter else None,
             tuple(tasks),
+            backend.processor(),
+            time.process_time() - processor if alone else None,
         )
 
 
@@ -150,12 +156,27 @@ def _system(bench: Bench, cell: Cell) -> System:
 
 
 def _grow(bench: Bench, cell: Cell, system: System, loaded: Mapping[str, LoadedTask], engine: Engine) -> None:
+    settings, names = run_settings(bench.suite, cell), order(tuple(bench.suite.tasks), cell)
     if not system.store.tasks():
-        settings = run_settings(bench.suite, cell)
-        tasks = [loaded[name] for name in order(tuple(bench.suite.tasks), cell)]
-        system.add_loaded(tasks, settings=settings, engine=engine, baseline=False)
-    elif system.store.unfinished_run() is not None:
+        system.add_loaded([loaded[name] for name in names], settings=settings, engine=engine, baseline=False)
+        return
+    _check_same_settings(
+        bench.directory / "systems" / cell.file, system.store, configure(system.store, names, settings)
+    )
+    if system.store.unfinished_run() is not None:
         system.resume(engine=engine, at_hand=loaded)
+
+
+def _check_same_settings(file: FilePath, store: Store, config: RunConfig) -> None:
+    """Raise `UserError` where a cell's system was grown, in part at least, with other settings than it would be now."""
+    began, now = (settings_of(one).given() for one in (recorded_config(store.runs()[0]), config))
+    different = sorted(name for name in began | now if began.get(name) != now.get(name))
+    if different:
+        name = different[0]
+        raise UserError(
+            f"'{file}' began with {name} {began.get(name)}, and now it would be {now.get(name)}.",
+            hint=f"Begin it again: rm '{file}'. Or name another directory: --dir DIR",
+        )
 
 
 def run_settings(suite: Suite, cell: Cell) -> Settings:
@@ -165,15 +186,28 @@ def run_settings(suite: Suite, cell: Cell) -> Settings:
     tuned = MOST_CHILDREN if cell.method.group == "baseline" else None
     most = int(budget.amount) if budget.unit == "children" else settings.children or tuned
     preset = settings.preset or suite.preset
-    return replace(settings, preset=preset, budget=budget.text, seed=cell.repeat, children=most)
+    settings = replace(settings, preset=preset, budget=budget.text, seed=cell.repeat, children=most)
+    if cell.method.settings.visits is None or budget.unit == "children":
+        return settings
+    return _sharing_children(replace(settings, visits=suite.settings.visits), cell.method.settings.visits)
 
 
-def order(tasks: Sequence[str], cell: Cell) -> Sequence[str]:
+def _sharing_children(settings: Settings, visits: int) -> Settings:
+    """So many visits with the children that a task has in all under `settings`, shared among them."""
+    preset = PRESETS[settings.preset or DEFAULT]
+    before = settings.visits or preset.visits
+    if visits == before:
+        return replace(settings, visits=visits)
+    children = (settings.children or preset.children) * before // visits
+    return replace(settings, visits=visits, children=max(1, children))
+
+
+def order(tasks: tuple[str, ...], cell: Cell) -> tuple[str, ...]:
     """The order in which a cell's tasks come."""
     if not cell.method.shuffled:
         return tasks
     drawn: list[int] = np.random.default_rng(derive(cell.repeat, "order of tasks")).permutation(len(tasks)).tolist()
-    return [tasks[i] for i in drawn]
+    return tuple(tasks[i] for i in drawn)
 
 
 def results_of(system: System, cell: Cell) -> list[TaskResult]:

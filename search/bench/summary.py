@@ -28,7 +28,8 @@ class MethodSummary:
     """A method over its repeats. `accuracy` is the average over tasks on their test splits; `by_task` each task's.
 
     `accounted` is per task, `total_parameters` of all tasks together, `flops` a forward pass on average over tasks;
-    `device_seconds`, `training_flops` and `children` of all tasks together; `energy` in joules where it is known.
+    `device_seconds`, `processor_seconds` (None: not known), `training_flops` and `children` of all tasks together;
+    `energy` in joules where it is known.
     """
 
     name: str
@@ -44,6 +45,7 @@ class MethodSummary:
     training_flops: Spread
     children: Spread
     energy: Spread | None
+    processor_seconds: Spread | None = None
 
 
 def summarize(cells: Sequence[CellResult]) -> tuple[MethodSummary, ...]:
@@ -62,6 +64,7 @@ def _method(cells: Sequence[CellResult]) -> MethodSummary:
     def summed(value: Callable[[TaskResult], float]) -> Spread:
         return Spread.of([sum(value(task) for task in cell.tasks) for cell in cells])
 
+    processor = [cell.processor_seconds for cell in cells if cell.processor_seconds is not None]
     energies = [cell.energy_joules for cell in cells if cell.energy_joules is not None]
     return MethodSummary(
         name=cells[0].method,
@@ -80,6 +83,7 @@ def _method(cells: Sequence[CellResult]) -> MethodSummary:
         training_flops=summed(lambda task: task.flops),
         children=summed(lambda task: task.children),
         energy=Spread.of(energies) if len(energies) == len(cells) else None,
+        processor_seconds=Spread.of(processor) if processor else None,
     )
 
 
