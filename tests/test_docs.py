@@ -2,11 +2,13 @@
 
 import doctest
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import benchmark_tables
 import pytest
 import typer
 
@@ -15,8 +17,10 @@ from mutant.cli.quickstart import TASKS
 from mutant.cli.words import count
 from mutant.hyperparameters import DATA_HYPERPARAMETERS, HYPERPARAMETERS, LISTS
 from mutant.roots import registry
+from mutant.search.bench.report import write_report
 from mutant.search.config import Settings, read_settings, settings_from
 from mutant.search.presets import DEFAULT, PRESETS, Preset
+from mutant.storage.results import Results
 from mutant.tasks.errors import UserError
 from mutant.tasks.limits import DEFAULT_LIMITS
 from mutant.tasks.uri import OPTIONS, parse
@@ -130,8 +134,8 @@ def value(preset: Preset, key: str) -> str:
             return "all" if preset.rules.reach is None else str(preset.rules.reach)
         case "validations" | "examples_per_validation" | "batch" | "augmented_views":
             return f"{getattr(preset.training, key):,}"
-        case "head_start":
-            return preset.training.head_start
+        case "head_start" | "averaging":
+            return getattr(preset.training, key)
         case "halving":
             return str(preset.halving) if preset.halving else "0 (off)"
         case "deep_every":
@@ -149,7 +153,7 @@ def value(preset: Preset, key: str) -> str:
 PRESET_KEYS = (
     "children", "generation_size", "visits", "examples_per_validation", "validations", "batch",
     "augmented_views", "scale_factor", "compute_factor", "mutation_probability", "reach", "first_children", "clones",
-    "head_start", "halving", "deep_every", "deep_blocks",
+    "head_start", "averaging", "halving", "deep_every", "deep_blocks",
     "always cloned", "augmentation and image size", "momentum inherited",
 )  # fmt: skip
 
@@ -272,3 +276,19 @@ def test_every_file_that_is_named_is_there(path: Path, repository: Path) -> None
 
 def test_counts_of_parameters_in_examples_are_the_roots() -> None:
     assert f"{count(registry()['efficientnet-lite0'].parameters)} parameters" in page("cli.md")
+
+
+@pytest.mark.parametrize("results", benchmark_tables.kept(), ids=lambda file: file.parent.name)
+def test_the_tables_of_benchmarks_are_those_of_the_results(results: Path) -> None:
+    assert benchmark_tables.begin_of(results) in page("benchmarks.md")
+    assert benchmark_tables.written(page("benchmarks.md"), results) == page("benchmarks.md")
+
+
+@pytest.mark.parametrize("results", benchmark_tables.kept(), ids=lambda file: file.parent.name)
+def test_the_reports_that_are_kept_are_those_of_the_results_beside_them(results: Path, tmp_path: Path) -> None:
+    opened = Results.open(Path(shutil.copy(results, tmp_path)))
+    try:
+        written, *_ = write_report(opened.cells(), opened.settings(), tmp_path)
+    finally:
+        opened.close()
+    assert written.read_text(encoding="utf-8") == (results.parent / "report.md").read_text(encoding="utf-8")
