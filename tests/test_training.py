@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CLASSES, conv_chain, stripes, vit_chain, world
+from tiny import CLASSES, conv_chain, stripes, world
 
 from mutant.activations.cache import ActivationCache
 from mutant.activations.limits import CacheLimits
