@@ -89,12 +89,10 @@ def check_gangs(store: Store, tasks: Sequence[str], settings: Settings, engine: 
     """Raise `UserError` now for gangs that are larger than the crew, or that cannot train what is asked for."""
     config = configure(store, tuple(tasks), settings)
     gang = config.gang
-    choose_workers(engine.workers, 0.0, address=engine.address, gang=gang)
-    if config.threads > 1 and engine.share is not None:
-        raise UserError(
-            f"Runs that share a cluster take turns at single cores, and a worker here has {config.threads} threads.",
-            hint="Leave out --share or --threads.",
-        )
+    crew = choose_workers(engine.workers, 0.0, address=engine.address, gang=gang)
+    _check_share(config.threads, engine)
+    if config.threads > 1 and (engine.pipeline or in_this_process(crew, engine.address, gang)):
+        _compute_with(config.threads, engine.listener)
     if gang > 1 and not ray_is_installed():
         raise missing_extra("ray", "ray")
     if gang > 1 and engine.pipeline:
@@ -152,6 +150,7 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
     deadline = None if engine.budget is None else time.monotonic() + engine.budget
     predicted = expected_flops(store, config, {name: Sizes.of(task.task) for name, task in loaded.items()})
     threads = config.threads
+    _check_share(threads, engine)
     crew = choose_workers(engine.workers, predicted, address=engine.address, gang=config.gang, threads=threads)
     if engine.pipeline or in_this_process(crew, engine.address, config.gang):
         _compute_with(threads, engine.listener)
@@ -176,6 +175,15 @@ def working(store: Store, run: Run, loaded: Mapping[str, LoadedTask], engine: En
                 _record_engine(store, run, engine, crew)
             listener = both(meter.hear, engine.listener)
             yield Search(store, run, config, evaluator, supply, listener, deadline, engine.budget)
+
+
+def _check_share(threads: int, engine: Engine) -> None:
+    """Raise `UserError` for workers of several threads where runs take turns at cores."""
+    if threads > 1 and engine.share is not None:
+        raise UserError(
+            f"Runs that share a cluster take turns at single cores, and a worker here has {threads} threads.",
+            hint="Leave out --share or --threads.",
+        )
 
 
 def _compute_with(threads: int, listener: Listener) -> None:

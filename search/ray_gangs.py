@@ -87,8 +87,11 @@ class _Gang:
 
     @property
     def open(self) -> list[Any]:
-        """Calls that have not been heard of."""
-        return self.arriving or [call for rank, call in enumerate(self.calls) if rank not in self.said]
+        """Calls that have not been heard of; of those that arrive the ones that are waited for."""
+        if self.arriving:
+            there = {*ended(self.arriving, every=True)}
+            return [call for call in self.arriving if call not in there] or self.arriving
+        return [call for rank, call in enumerate(self.calls) if rank not in self.said]
 
     @property
     def outcome(self) -> Outcome | None:

@@ -41,8 +41,10 @@ def places(unit: str) -> list[Place]:
 
 
 def free(unit: str, threads: int = 1) -> int:
-    """Places of the cluster that nobody has reserved: accelerators, or so many cores each."""
-    return int(ray.available_resources().get(unit, 0)) // (threads if unit == "CPU" else 1)
+    """Places of the cluster that nobody has reserved: accelerators, or so many cores each, all of one machine."""
+    each = threads if unit == "CPU" else 1
+    there = sum(int(has.get(unit, 0)) // each for has in machines().values())
+    return min(there, int(ray.available_resources().get(unit, 0)) // each)
 
 
 def reserving(unit: str, workers: int | None, threads: int = 1) -> dict[str, Any]:

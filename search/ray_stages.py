@@ -69,7 +69,7 @@ class RayCrew:
         self._terms, self._local, self._told = terms, terms.address is None, told
         self._owns_ray = not ray.is_initialized()
         self._watchdog = start((workers or 1) * terms.threads, terms.address) if self._owns_ray else None
-        self._unit = unit(local=self._local)
+        self._unit, self._asked = unit(local=self._local), workers
         size = workers if workers is not None else max(1, free(self._unit, terms.threads))
         self._cores = pinned_cores(size, terms.threads) if self._local else [()] * size
         self._actors = [self._actor(cores) for cores in self._cores]
@@ -87,6 +87,7 @@ class RayCrew:
 
     def begin(self, setups: Sequence[Setup]) -> Sequence[Hand]:
         self.death = self.refusal = None
+        self._nodes.clear()
         count = min(len(self._actors), len(setups))
         slots = [setup.group * count // len(setups) for setup in setups]
         for slot in range(count):
@@ -129,7 +130,7 @@ class RayCrew:
             self._watchdog.end()
 
     def _actor(self, cores: Collection[int]) -> Any:
-        options = reserving(self._unit, None, self._terms.threads)
+        options = reserving(self._unit, self._asked, self._terms.threads)
         return ray.remote(StageWorker).options(**options).remote(cores)
 
     def _arrive(self, slot: int) -> None:

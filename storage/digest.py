@@ -7,7 +7,7 @@ but for the order that a run without generations was drawn by.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -98,8 +98,13 @@ def _path(path: Path) -> list[Any]:
 
 def _settings(hyperparameters: Hyperparameters) -> dict[str, Any]:
     """Hyperparameters; of those that older versions did not know only what differs from what they all had."""
-    unknown = {name for name in LATER if getattr(hyperparameters, name) == getattr(Hyperparameters(), name)}
-    return {name: value for name, value in hyperparameters.to_dict().items() if name not in unknown}
+    return _known(hyperparameters.to_dict())
+
+
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a mapping of hyperparameters by name."""
+    usual = Hyperparameters().to_dict()
+    return {name: value for name, value in settings.items() if name not in LATER or value != usual[name]}
 
 
 def _facts(connection: Connection) -> Iterator[list[Any]]:
@@ -113,7 +118,7 @@ def _facts(connection: Connection) -> Iterator[list[Any]]:
     yield from (["evaluation", *evaluation] for evaluation in sorted(evaluations))
     for b in facts.load_baselines(connection):
         accuracies = [b.validation_accuracy, b.test_accuracy]
-        yield ["baseline", b.task, b.name, accuracies, b.n_parameters, b.hyperparameters, _cost(b.cost)]
+        yield ["baseline", b.task, b.name, accuracies, b.n_parameters, _known(b.hyperparameters), _cost(b.cost)]
 
 
 def _content(connection: Connection) -> Iterator[list[Any]]:

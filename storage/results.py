@@ -1,6 +1,7 @@
 """The database of a benchmark: what each method reached on each task, repeat by repeat."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ APPLICATION_ID = 0x6D75_7462
 """`mutb`: SQLite's own mark of what a file is."""
 VERSION = 2
 """2 came with the processor of a cell, and the seconds that it took."""
+LOCK_SECONDS = 30.0
+"""How long one waits for another process that writes."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,12 @@ class Results:
     @classmethod
     def open(cls, file: Path) -> "Results":
         """The database in `file`, made when there is none. Raises `UserError` for another kind of file."""
-        engine = create_engine(f"sqlite:///{file}")
+        engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _with_foreign_keys)
-        try:
-            with engine.begin() as connection:
-                if _marks(connection) != (APPLICATION_ID, VERSION):
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be about to make it, too
-                    _make_or_upgrade(connection, file)
-        except SQLAlchemyError as error:
-            raise UserError(
-                f"Cannot read the results in '{file}': {error.__cause__ or error}.", hint="Name another: --dir DIR"
-            ) from error
+        with _told(file), engine.begin() as connection:
+            if _marks(connection) != (APPLICATION_ID, VERSION):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may be about to make it, too
+                _make_or_upgrade(connection, file)
         return cls(engine, file)
 
     def close(self) -> None:
@@ -140,12 +138,12 @@ class Results:
 
     def settings(self) -> Mapping[str, str]:
         """What the benchmark was begun with, as texts by name."""
-        with Session(self._engine) as session:
+        with _told(self._file), Session(self._engine) as session:
             return {row.key: row.value for row in session.scalars(select(_Settings).order_by(_Settings.key))}
 
     def begin(self, settings: Mapping[str, str]) -> None:
         """Keep what the benchmark is begun with; nothing when it was begun before, or is by another process."""
-        with self._engine.begin() as connection:
+        with _told(self._file), self._engine.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             if connection.execute(select(_Settings).limit(1)).first() is None:
                 connection.execute(insert(_Settings), [{"key": key, "value": text} for key, text in settings.items()])
@@ -153,17 +151,28 @@ class Results:
     def record(self, cell: CellResult) -> None:
         """Add a cell with its tasks."""
         row = _Cell(**{f.name: getattr(cell, f.name) for f in fields(CellResult) if f.name != "tasks"})
-        with Session(self._engine) as session, session.begin():
+        with _told(self._file), Session(self._engine) as session, session.begin():
             session.add(row)
             session.flush()
             session.add_all(_Task(**asdict(task)) for task in cell.tasks)
 
     def cells(self) -> Sequence[CellResult]:
         """All cells with their tasks in the order of arrival."""
-        with Session(self._engine) as session:
+        with _told(self._file), Session(self._engine) as session:
             rows = session.scalars(select(_Cell).order_by(_Cell.repeat, _Cell.method)).all()
             tasks = [_value(TaskResult, row) for row in session.scalars(select(_Task).order_by(_Task.place))]
             return [_cell(row, tasks) for row in rows]
+
+
+@contextmanager
+def _told(file: Path) -> Generator[None]:
+    """What goes wrong with the database, as an error for people."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise UserError(
+            f"Cannot use the results in '{file}': {error.__cause__ or error}.", hint="Name another: --dir DIR"
+        ) from error
 
 
 def _marks(connection: Connection) -> tuple[int, int]:

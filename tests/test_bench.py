@@ -332,3 +332,23 @@ def drawn(picture: Path) -> set[str]:
     return {
         name for name in ("evolution", "full", "scale-0.98", "scale-0.3") if f"<!-- {name} -->" in picture.read_text()
     }
+
+
+def test_a_sweep_alone_is_drawn_in_both_pictures(tmp_path: Path) -> None:
+    cells = [result(f"scale-{s}", 0, "scale", [a], 1e6 * s, 2.0) for s, a in ((0.98, 0.82), (0.3, 0.7))]
+    write_report(cells, {"suite": "s"}, tmp_path)
+    assert drawn(tmp_path / "sizes.svg") == drawn(tmp_path / "scale.svg") == {"scale-0.98", "scale-0.3"}
+
+
+def test_results_that_cannot_be_used_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mutant.storage.results.LOCK_SECONDS", 0.1)
+    file = tmp_path / "results.db"
+    results = Results.open(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        cell = result("full", 0, "baseline", [0.7], 4e6, 2.0)
+        for write in (lambda: results.begin({"suite": "s"}), lambda: results.record(cell)):
+            with pytest.raises(UserError, match=r"Cannot use the results in '.*': .*locked"):
+                write()
+    assert (results.cells(), results.settings()) == ([], {})
+    results.close()

@@ -64,11 +64,12 @@ def test_only_the_holder_changes_runs(store: Store, database: str) -> None:
 
 def test_whoever_is_heard_of_keeps_the_lease_and_the_second_is_told(store: Store, database: str) -> None:
     heard: list[str] = []
-    with Store.open(database) as other, holding(store, "adding", pace=QUICK):
+    patient = Pace(QUICK.beat, expiry=15.0)  # a busy machine may let a holder stand still for a while
+    with Store.open(database) as other, holding(store, "adding", pace=patient):
         started = time.monotonic()
-        with pytest.raises(Held, match=r"adding"), holding(other, "resuming", told=heard.append, pace=QUICK):
+        with pytest.raises(Held, match=r"adding"), holding(other, "resuming", told=heard.append, pace=patient):
             pass
-        assert time.monotonic() - started < QUICK.expiry
+        assert time.monotonic() - started < patient.expiry
     assert [line.split(" from")[0] for line in heard] == ["Waiting to hear"]
 
 

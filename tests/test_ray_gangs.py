@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -35,7 +36,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, LoadedTask]:
 
 
 def members() -> list[int]:
-    """Process ids of the gang members that live."""
+    """Process ids of the gang members that live and come from this process: tests run side by side."""
     found: list[int] = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -43,8 +44,20 @@ def members() -> list[int]:
                 words = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if words.startswith(b"ray::GangWorker"):
+            if words.startswith(b"ray::GangWorker") and os.getpid() in ancestors(int(entry.name)):
                 found.append(int(entry.name))
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The process's parent, its parent, and so on, as far as they live."""
+    found: list[int] = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
     return found
 
 
@@ -70,6 +83,7 @@ def test_a_run_by_gangs_ends_the_same_though_a_member_is_killed(
             for pid in members()[-1:]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
+            time.sleep(0.02)
 
     with small_store(tmp_path / "b.db") as store:
         begin(store, tuple(tasks), GANG, new=[task.task for task in tasks.values()])

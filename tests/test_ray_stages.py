@@ -96,16 +96,18 @@ def test_a_killed_actor_costs_the_child_its_time_and_nothing_else(evaluator):
 @pytest.mark.timeout(300)
 def test_actors_that_hang_fail_the_child_with_the_reason(evaluator, monkeypatch):
     work, shelf = child("local", visits=40)
-    begun, stopped = evaluator.stages.begin, []
+    begun, usual, stopped = evaluator.stages.begin, evaluator.stages._terms, []
 
     def begin_and_stop(setups):
+        evaluator.stages._terms = usual  # new actors have JAX to import
         hands = begun(setups)
+        evaluator.stages._terms = Terms(patience=20.0)
         stopped.append(evaluator.stages.pids[1])
         os.kill(stopped[-1], signal.SIGSTOP)
         return hands
 
     monkeypatch.setattr(evaluator.stages, "begin", begin_and_stop)
-    monkeypatch.setattr(evaluator.stages, "_terms", Terms(patience=20.0))
+    monkeypatch.setattr(evaluator.stages, "_terms", usual)  # put back at the end
     ((_, outcome),) = evaluator.train([work], shelf)
     assert len({*stopped}) == 2, "the second try has other actors"
     assert isinstance(outcome, Failed)
@@ -120,6 +122,7 @@ def test_actors_that_cannot_start_end_the_run_and_not_the_children_one_by_one(ev
 
     work, shelf = child("local")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    outcome_of(evaluator, work, shelf)  # actors that live, whatever an earlier test has left
     monkeypatch.setattr("mutant.search.ray_stages.StageWorker", Broken)
     os.kill(evaluator.stages.pids[0], signal.SIGKILL)
     with pytest.raises(UserError, match=r"Workers cannot start on Ray: .*no module named 'mutant'"):

@@ -142,6 +142,17 @@ def test_another_seed_or_an_unfinished_run_counts(new_database: Callable[[], str
     assert len(digests) == 4
 
 
+def test_what_older_versions_did_not_know_counts_only_where_it_differs(new_database: Callable[[], str]) -> None:
+    older = {"learning_rate": 0.01}
+    settings = (older, {**older, "optimizer": "sgd"}, {**older, "optimizer": "signum"})
+    digests: list[str] = []
+    for hyperparameters in settings:
+        with new_store(new_database(), "a") as store:
+            store.record_baseline(Baseline("full", "a", 0.25, 0.5, 3, hyperparameters))
+            digests.append(digest(store))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def columns() -> list[str]:
     """All but the keys inside the database: what they point to is digested by name."""
     return [

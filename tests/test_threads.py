@@ -15,10 +15,12 @@ from shelves import Shelf, works
 from tiny import stripes, world
 
 from mutant.outcome import Trained
+from mutant.search import ray_places
 from mutant.search.config import RunConfig, Settings, settings_of
-from mutant.search.growth import Engine, check_gangs, configure
+from mutant.search.growth import Engine, begin, check_gangs, configure, working
 from mutant.search.ray_evaluator import RayEvaluator
 from mutant.search.ray_team import pinned_cores
+from mutant.search.system import System
 from mutant.search.workers import Terms, choose_workers
 from mutant.storage.store import Store
 from mutant.tasks.errors import UserError
@@ -78,9 +80,44 @@ def test_a_process_whose_jax_runs_keeps_its_threads_and_says_so(tmp_path: Path) 
     assert "NPROC=2" in (told.value.hint or "")
 
 
+def test_threads_that_cannot_be_had_are_told_before_a_run_begins(tmp_path: Path) -> None:
+    import jax
+
+    jax.devices()
+    tasks = [*small_tasks(tmp_path).values()]
+    with small_store(tmp_path / "m.db") as store:
+        for workers in ("1", "auto"):
+            with pytest.raises(UserError, match="JAX runs in this process already"):
+                System(store).add_loaded(tasks, settings=replace(ONE, threads=2), engine=Engine(workers=workers))
+        assert not store.runs()
+        assert not store.tasks()
+
+
+def test_a_run_of_several_threads_takes_no_turns_when_it_is_resumed(tmp_path: Path) -> None:
+    tasks = small_tasks(tmp_path)
+    with small_store(tmp_path / "m.db") as store:
+        new = [task.task for task in tasks.values()]
+        run = begin(store, tuple(tasks), replace(ONE, threads=4), new=new, baseline=False)
+        with (
+            pytest.raises(UserError, match="turns at single cores, and a worker here has 4 threads"),
+            working(store, run, tasks, Engine(address="head:6379", share=1.0)),
+        ):
+            pass
+
+
+def test_places_of_several_cores_lie_on_one_machine_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_places, "machines", lambda: {"a": {"CPU": 3.0}, "b": {"CPU": 3.0, "GPU": 1.0}})
+    monkeypatch.setattr(ray_places.ray, "available_resources", lambda: {"CPU": 6.0, "GPU": 1.0})
+    assert [ray_places.free("CPU", threads) for threads in (1, 2, 3, 4)] == [6, 2, 2, 0]
+    assert ray_places.free("GPU", 2) == 1
+    monkeypatch.setattr(ray_places.ray, "available_resources", lambda: {"CPU": 3.0})
+    assert [ray_places.free("CPU", threads) for threads in (1, 2)] == [3, 1]
+    assert ray_places.free("GPU") == 0
+
+
 @pytest.mark.slow
-def test_a_run_with_two_threads_is_resumed_and_verified(tmp_path: Path) -> None:
-    """By the command: trained with two threads, interrupted and resumed with two; answers do not depend on them."""
+def test_a_run_with_two_threads_is_verified_with_one(tmp_path: Path) -> None:
+    """By the command: trained with two threads; answers do not depend on how many there are."""
     url = str(tmp_path / "m.db")
     with small_store(tmp_path / "m.db"):
         pass

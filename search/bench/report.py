@@ -30,7 +30,7 @@ def write_report(cells: Sequence[CellResult], settings: Mapping[str, str], direc
     methods = summarize(cells)
     title = f"Benchmark {settings.get('suite', '')}"
     curve = scale_curve(methods)
-    others = [one for one in methods if one.group != "scale" or one not in curve]
+    others = [one for one in methods if one.group != "scale" or one not in curve] or methods
     pictures = [save(draw_sizes(f"{title}: accuracy against size", others), directory / "sizes.svg")]
     if curve:
         pictures.append(save(draw_sizes(f"{title}: scale control", curve), directory / "scale.svg"))

@@ -93,6 +93,7 @@ def run_bench(
         waiting = [cell for cell in bench.cells if (cell.method.name, cell.repeat) not in done]
         if not waiting:
             return
+        backend.compute_with(bench.suite.settings.threads or 1)  # before a new system's root has started JAX
         loaded = {name: load(uri, name=name) for name, uri in bench.suite.tasks.items()}
         for cell in waiting:
             began(cell, bench.cells.index(cell), len(bench.cells))
