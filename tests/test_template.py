@@ -186,7 +186,7 @@ def test_programs_of_former_children_are_given_up() -> None:
     training_program.cache_clear()
     gc.collect()
     others = living_training_programs()  # of gangs, and of groups that learn for themselves
-    for features in range(2, 2 * MOST_PROGRAMS + 10, 2):
+    for features in range(2, 2 * MOST_PROGRAMS + 6, 2):
         here = world(1, vit_chain(1, features=features))
         here.train(here.root, (HEAD,), training=Training(16, 1, 16), data=data)
         gc.collect()
