@@ -196,7 +196,7 @@ def as_html(
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#22262b;background:#fff;margin:0}main{max-width:72rem;margin:auto;"
-    "padding:1.5rem}.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    "padding:1.5rem}.wide,pre{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #e4e7ea;white-space:nowrap}"
     "th:first-child,td:first-child{text-align:left}figure{margin:1.5rem 0}svg{max-width:100%;height:auto}"
 )
