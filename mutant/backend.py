@@ -24,15 +24,23 @@ def prepare() -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def may_compute_with(threads: int) -> bool:
+    """Whether this process could compute with so many XLA threads: a JAX that runs keeps what it has."""
+    return not _is_running() or os.environ.get(THREADS) == str(threads)
+
+
 def compute_with(threads: int) -> bool:
-    """Let this process compute with so many XLA threads; whether it does, for a JAX that runs keeps what it has."""
-    if "jax" not in sys.modules or not _is_running():
-        os.environ[THREADS] = str(threads)
-    return os.environ.get(THREADS) == str(threads)
+    """Let this process compute with so many XLA threads, if it may; whether it does."""
+    if not may_compute_with(threads):
+        return False
+    os.environ[THREADS] = str(threads)
+    return True
 
 
 def _is_running() -> bool:
-    """Whether JAX, which was imported, has started its back end: no thread can be added any more."""
+    """Whether JAX has started its back end: no thread can be added any more."""
+    if "jax" not in sys.modules:
+        return False
     from mutant.typed import xla_bridge
 
     return bool(xla_bridge.backends_are_initialized())

@@ -91,8 +91,9 @@ def check_gangs(store: Store, tasks: Sequence[str], settings: Settings, engine: 
     gang = config.gang
     crew = choose_workers(engine.workers, 0.0, address=engine.address, gang=gang)
     _check_share(config.threads, engine)
-    if config.threads > 1 and (engine.pipeline or in_this_process(crew, engine.address, gang)):
-        _compute_with(config.threads, engine.listener)
+    alone = engine.pipeline or in_this_process(crew, engine.address, gang)
+    if config.threads > 1 and alone and not backend.may_compute_with(config.threads):
+        raise _other_threads(config.threads)
     if gang > 1 and not ray_is_installed():
         raise missing_extra("ray", "ray")
     if gang > 1 and engine.pipeline:
@@ -191,11 +192,15 @@ def _compute_with(threads: int, listener: Listener) -> None:
     if backend.compute_with(threads):
         return
     if threads > 1:
-        raise UserError(
-            f"JAX runs in this process already, and not with the {threads} threads of this run.",
-            hint=f"Begin in a new process, or set {backend.THREADS}={threads} in its environment; or --workers 2.",
-        )
+        raise _other_threads(threads)
     listener(Notice("JAX runs in this process with more than one thread: children can end with other bits."))
+
+
+def _other_threads(threads: int) -> UserError:
+    return UserError(
+        f"JAX runs in this process already, and not with the {threads} threads of this run.",
+        hint=f"Begin in a new process, or set {backend.THREADS}={threads} in its environment; or --workers 2.",
+    )
 
 
 def home_name(store: Store, run: Run) -> str:
